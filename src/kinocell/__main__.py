@@ -1,0 +1,8 @@
+"""`python -m kinocell` is `kinocell`."""
+
+import sys
+
+from kinocell.cli import main
+
+if __name__ == "__main__":  # worker processes import this file too
+    sys.exit(main())

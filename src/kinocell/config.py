@@ -1,0 +1,272 @@
+"""One frozen dataclass per stage: every setting that fits in JSON, with its help text.
+
+What does not fit in JSON (a search space, a strategy of your own) is a keyword argument of the
+stage's function. Nothing here imports torch, so that `kinocell --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from kinocell.errors import ConfigError, did_you_mean
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareConfig:
+    """Video files to frame store."""
+
+    short_side_px: int = 128
+    """Short side of the stored frames, in pixels."""
+
+    codec: Literal["jpeg", "raw"] = "jpeg"
+    """How frames are stored: jpeg (small) or raw uint8 (faster to read, about 15 times larger)."""
+
+    jpeg_quality: int = 90
+    """JPEG quality of the stored frames, 1 to 100."""
+
+    max_skipped: int = 0
+    """How many unreadable videos are allowed; they are listed in skipped.csv."""
+
+    test_fraction: float = 0.25
+    """Share of the groups that become the test split where the data names no split."""
+
+    workers: int = 0
+    """Decoding processes; 0 means one per core."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipsConfig:
+    """Which frames of a video make a clip, and what is done to their pixels."""
+
+    segments: int = 4
+    """Ns: a video is cut into this many equal segments."""
+
+    frames_per_segment: int = 2
+    """Nr: frames drawn from each segment; a clip has Ns x Nr frames."""
+
+    size_px: int = 112
+    """Side of the square clip, in pixels."""
+
+    crop_min: float = 0.875
+    """Smallest side of the random training crop, as a fraction of the frame's short side."""
+
+    crop_max: float = 0.875
+    """Largest side of the random training crop, and the side of the centred test crop."""
+
+    flip: bool = True
+    """Mirror half of the training clips. Turn off where left and right are different classes."""
+
+    input: Literal["rgb", "difference"] = "rgb"
+    """What the network sees: frames, or differences of adjacent frames (not the paper's input)."""
+
+    workers: int = -1
+    """Loader processes; 0 loads in the main process, -1 decides by the number of cores."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchConfig:
+    """The bilevel search for one module."""
+
+    strategy: str = "finite"
+    """How alpha learns; `kinocell list strategies` shows all."""
+
+    epochs: int = 50
+    """Passes over the smaller half of the training videos."""
+
+    batch_size: int = 16
+    """Clips in each of the two batches of one step."""
+
+    channels: int = 4
+    """Channels of the search network's first layer."""
+
+    layers: int = 3
+    """Modules in the search network."""
+
+    nodes: int = 4
+    """Hidden nodes of a module."""
+
+    mid: Literal["equal", "matched"] = "equal"
+    """Width between the spatial and the temporal part: C, or the R(2+1)D rule."""
+
+    stem_stride: int = 2
+    """Spatial stride of the stem: 1 or 2."""
+
+    size_px: int = 0
+    """Side of the clips while searching; 0 means the same as in training."""
+
+    learning_rate: float = 0.025
+    """Of the weights' SGD, at the start of the cosine."""
+
+    learning_rate_end: float = 0.001
+    """Of the weights' SGD, at the end of the cosine."""
+
+    momentum: float = 0.9
+    """Of the weights' SGD."""
+
+    weight_decay: float = 3e-4
+    """Of the weights' SGD."""
+
+    gradient_clip: float = 5.0
+    """Largest norm of the weights' gradient; 0 turns it off."""
+
+    alpha_learning_rate: float = 3e-4
+    """Of alpha's Adam (betas 0.5 and 0.999)."""
+
+    alpha_weight_decay: float = 1e-3
+    """Of alpha's Adam."""
+
+    unrolled: Literal["plain", "optimizer"] = "plain"
+    """The unrolled step: plain SGD (the paper's Eq. 3), or with momentum and weight decay."""
+
+    choose: Literal["best", "last"] = "best"
+    """Which epoch's genotype is kept: best on the held-out half, or the last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """The final network, trained from scratch."""
+
+    epochs: int = 600
+    """Passes over the training videos."""
+
+    batch_size: int = 72
+    """Clips in a batch."""
+
+    channels: int = 8
+    """Channels of the first layer."""
+
+    layers: int = 6
+    """Modules in the network; height and width are halved twice, channels doubled twice."""
+
+    stem_stride: int = 2
+    """Spatial stride of the stem: 1 or 2."""
+
+    dropout: float = 0.0
+    """Share of features dropped in front of the classifier."""
+
+    schedule: Literal["cosine", "onecycle"] = "cosine"
+    """Learning rate over the steps: cosine to 0, or one-cycle (warm-up, then cosine to 0)."""
+
+    learning_rate: float = 0.025
+    """Of SGD: the start of the cosine, or the peak of the one-cycle."""
+
+    momentum: float = 0.9
+    """Of SGD."""
+
+    weight_decay: float = 3e-4
+    """Of SGD."""
+
+    gradient_clip: float = 5.0
+    """Largest norm of the gradient; 0 turns it off."""
+
+    label_smoothing: float = 0.0
+    """Share of the target spread over all classes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateConfig:
+    """The trained network on the test split."""
+
+    views: int = 1
+    """Clips per video, spread over it; their probabilities are averaged. The paper uses 1."""
+
+    batch_size: int = 16
+    """Clips in a batch."""
+
+    weights: Literal["best", "last"] = "best"
+    """Which weights of the training are tested."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyntheticConfig:
+    """The embedded data set: real video files of moving things whose label is the motion."""
+
+    videos: int = 480
+    """Video files to render, training and test together."""
+
+    groups: int = 12
+    """Families of background and object; a quarter of them is the test split."""
+
+    seed: int = 0
+    """Another seed renders another data set."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """The whole job: prepare, search, derive, train, evaluate, report."""
+
+    data: str = ""
+    """Folder of class folders, or a csv with path,label[,split][,group][,start_seconds]
+    [,end_seconds]. Empty: the embedded synthetic videos."""
+
+    out: str = "kinocell-run"
+    """Folder of this run; made if missing, continued if unfinished."""
+
+    seed: int = 0
+    """Seed of everything random: split, halves, weights, alpha, order of clips, crops."""
+
+    prepared: str = ""
+    """A folder that `kinocell prepare` filled, to share between runs. Empty: OUT/prepare."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    clips: ClipsConfig = field(default_factory=ClipsConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as plain values, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(kind: type[Config], values: Mapping[str, Any], where: str) -> Config:
+    """The config that `to_dict` wrote; fields that are missing take their defaults.
+
+    Args:
+        kind: The dataclass.
+        values: Plain values, nested where the dataclass is.
+        where: Named in the message, for example the file that was read.
+
+    Raises:
+        ConfigError: A field that `kind` does not have, or a section that is none.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where} has {values!r} where the settings of {kind.__name__} belong.")
+    hints = typing.get_type_hints(kind)
+    arguments: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in hints:
+            raise ConfigError(
+                f"{where} has a setting {name!r} that {kind.__name__} does not know."
+                f"{did_you_mean(name, list(hints))}"
+            )
+        nested = hints[name]
+        arguments[name] = (
+            from_dict(nested, value, where)
+            if isinstance(nested, type) and dataclasses.is_dataclass(nested)
+            else value
+        )
+    return kind(**arguments)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Settings that differ, one line each: `"search.epochs: 10 there, 20 now"`."""
+    lines: list[str] = []
+    for name in sorted(old.keys() | new.keys()):
+        before, now = old.get(name), new.get(name)
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            lines += differences(before, now, f"{prefix}{name}.")
+        elif before != now:
+            lines.append(f"{prefix}{name}: {before!r} there, {now!r} now")
+    return lines

@@ -1,0 +1,72 @@
+"""The errors that kinocell raises for the world's faults, and `pick` for choosing by name.
+
+Nothing here is about one stage; a wrong *argument* in code is a plain `ValueError`.
+
+    KinocellError            one clear sentence: what was found, where, what to do next
+      ConfigError            a setting, a preset or a name that does not exist
+      ManifestError          the list of videos: columns, labels, splits, groups
+      VideoError             one video file that cannot be decoded
+      StoreError             the frame store: damaged, or made with other settings
+      GenotypeError          a genotype file: format, operators, wiring
+      RunError               a run folder: another config, a missing stage, damaged weights
+      SearchError            a search or a training that cannot go on (a loss that is not finite)
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import TypeVar
+
+Entry = TypeVar("Entry")
+
+
+class KinocellError(Exception):
+    """The root: the command line prints its message and leaves with exit code 1."""
+
+
+class ConfigError(KinocellError):
+    """A setting, a preset or a name that does not exist."""
+
+
+class ManifestError(KinocellError):
+    """The list of videos is missing, empty or contradictory."""
+
+
+class VideoError(KinocellError):
+    """One video file that cannot be decoded."""
+
+
+class StoreError(KinocellError):
+    """The frame store is damaged, or was made with other settings."""
+
+
+class GenotypeError(KinocellError):
+    """A genotype file of another format, or with operators that its space lacks."""
+
+
+class RunError(KinocellError):
+    """A run folder of another config, without a needed stage, or with damaged weights."""
+
+
+class SearchError(KinocellError):
+    """A search or a training that cannot go on."""
+
+
+def did_you_mean(name: str, names: list[str]) -> str:
+    """`" Did you mean 'x'?"` for the closest of `names`, or an empty string."""
+    close = difflib.get_close_matches(name, names, n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def pick(table: Mapping[str, Entry], name: str, kind: str) -> Entry:
+    """The entry of one of kinocell's plain dicts.
+
+    Raises:
+        ConfigError: `name` is not in `table`; the message lists what is.
+    """
+    if name in table:
+        return table[name]
+    raise ConfigError(
+        f"There is no {kind} {name!r}.{did_you_mean(name, list(table))} Known: {', '.join(table)}."
+    )

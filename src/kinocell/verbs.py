@@ -1,0 +1,295 @@
+"""The verbs of the command line: what each takes, its examples, and the function behind it.
+
+Stages are imported when their verb runs, never before: help needs no torch. How options are
+read is not here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kinocell import options as opts
+from kinocell import presets
+from kinocell.config import RunConfig
+from kinocell.console import result, say
+from kinocell.errors import KinocellError, VideoError, did_you_mean
+from kinocell.options import Option, UsageError
+
+if TYPE_CHECKING:
+    from kinocell.stages.predict import Prediction
+
+COMMON = (
+    Option(key="debug", kind=bool, help="Show the traceback of an error."),
+    Option(key="help", kind=bool, help="Show this help."),
+)
+SOURCES = (
+    Option(key="config", kind=str, help="YAML or JSON file with settings, as --print-config does."),
+    Option(key="preset", kind=str, help=f"Complete settings: {', '.join(presets.PRESETS)}."),
+    Option(key="print_config", kind=bool, help="Print the resulting settings and do nothing."),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What was asked for: settings, the verb's own options, and the words that are no options."""
+
+    config: RunConfig
+    own: Mapping[str, Any]
+    words: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verb:
+    """One verb of the command line."""
+
+    action: Callable[[Request], None]
+    summary: str
+    settings: tuple[str, ...] = ()
+    """Settings of RunConfig that it uses: whole sections ("clips") or single ones ("out")."""
+    section: str = ""
+    """The section whose short names win."""
+    own: tuple[Option, ...] = ()
+    """Options that are no settings."""
+    words: str = ""
+    """What else it takes, for the usage line: "FILE..."."""
+    examples: tuple[tuple[str, str], ...] = ()
+
+    def visible(self, defaults: RunConfig) -> list[Option]:
+        """All options that this verb takes."""
+        of_config = [
+            option
+            for option in opts.config_options(defaults)
+            if self.settings == ("*",) or {option.key, option.section} & set(self.settings)
+        ]
+        return [*of_config, *self.own, *(SOURCES if self.settings else ()), *COMMON]
+
+
+def _run(request: Request) -> None:
+    from kinocell.stages.pipeline import run
+
+    result(run(request.config))
+
+
+def _remember(config: RunConfig) -> None:
+    """Let the next command on this folder know the settings; only those of a step that worked."""
+    from kinocell.stages.folders import remember
+
+    remember(config)
+
+
+def _prepare(request: Request) -> None:
+    from kinocell.stages.prepare import prepare
+
+    folder = prepare(request.config)
+    _remember(request.config)
+    result(folder)
+
+
+def _search(request: Request) -> None:
+    from kinocell.stages.search import search
+
+    search(request.config)
+    _remember(request.config)
+    result(Path(request.config.out) / "search" / "genotype.json")
+
+
+def _derive(request: Request) -> None:
+    from kinocell.stages.derive import derive
+
+    derive(request.config)
+    result(Path(request.config.out) / "search" / "genotype.json")
+
+
+def _train(request: Request) -> None:
+    from kinocell.space.genotype import Genotype
+    from kinocell.stages.train import train
+
+    path = request.own["genotype"]
+    weights = train(request.config, genotype=Genotype.load(Path(path)) if path else None)
+    _remember(request.config)
+    result(weights)
+
+
+def _evaluate(request: Request) -> None:
+    from kinocell.stages.evaluate import evaluate
+
+    evaluate(request.config)
+    _remember(request.config)
+    result(Path(request.config.out) / "evaluate" / "scores.json")
+
+
+def _report(request: Request) -> None:
+    from kinocell.stages.report import report
+
+    result(report(request.config))
+
+
+def _predict(request: Request) -> None:
+    if not request.words:
+        raise UsageError("Name at least one video file.")
+    if not request.own["run"]:
+        raise UsageError("Name the run folder that holds the network: --run DIR.")
+    for name in ("top", "views"):
+        if request.own[name] < 1:
+            raise UsageError(f"--{name} is {request.own[name]}; it must be at least 1.")
+    from kinocell.stages.predict import load, predict
+
+    model = load(Path(request.own["run"]))
+    bad = 0
+    for word in request.words:
+        try:
+            (found,) = predict(
+                model, [Path(word)], top=request.own["top"], views=request.own["views"]
+            )
+        except VideoError as error:
+            # One unreadable file among hundreds must not cost the others; the exit code tells.
+            bad += 1
+            say(f"kinocell: {error}")
+        else:
+            result(_as_json(found) if request.own["json"] else _as_text(found))
+    if bad:
+        raise KinocellError(f"{bad} of {len(request.words)} files could not be read.")
+
+
+def _as_json(found: Prediction) -> str:
+    classes = [{"class": name, "probability": share} for name, share in found.classes]
+    row = {"path": found.path, "num_frames": found.num_frames, "classes": classes}
+    return json.dumps(row, ensure_ascii=False)
+
+
+def _as_text(found: Prediction) -> str:
+    return f"{found.path}: " + ", ".join(f"{name} {share:.3f}" for name, share in found.classes)
+
+
+def _list(request: Request) -> None:
+    kinds: dict[str, Callable[[], Mapping[str, object]]] = {
+        "presets": lambda: presets.PRESETS,
+        "strategies": lambda: _table("kinocell.strategies.table", "STRATEGIES"),
+        "ops": lambda: _table("kinocell.space.ops", "OPS"),
+        "datasets": lambda: _table("kinocell.data.datasets", "DATASETS"),
+    }
+    for word in request.words:
+        if word not in kinds:
+            raise UsageError(
+                f"There is no list of {word!r}.{did_you_mean(word, list(kinds))} "
+                f"Known: {', '.join(kinds)}."
+            )
+    for kind in request.words or kinds:
+        result(f"{kind}:")
+        for name, entry in kinds[kind]().items():
+            result("\n".join(opts.aligned(name, _about(entry))))
+
+
+def _about(entry: object) -> str:
+    """One sentence: a record's field `about`, or the docstring of a function or class."""
+    if about := getattr(entry, "about", ""):
+        return str(about)
+    doc = entry.__doc__ if callable(entry) else None
+    return (doc or "-").strip().split("\n\n")[0]
+
+
+def _table(module: str, name: str) -> Mapping[str, object]:
+    table: Mapping[str, object] = getattr(importlib.import_module(module), name)
+    return table
+
+
+VERBS: dict[str, Verb] = {
+    "run": Verb(
+        action=_run,
+        summary="The whole job: prepare, search, derive, train, evaluate, report.",
+        settings=("*",),
+        examples=(
+            ("kinocell run --preset demo --out demo-run", "embedded videos, a few minutes"),
+            ("kinocell run --data videos --out my-run", "a folder with a folder per class"),
+            ("kinocell run --data list.csv --out my-run --search.epochs 20", "a csv"),
+            ("kinocell run --out my-run", "go on with a run that was stopped"),
+        ),
+    ),
+    "prepare": Verb(
+        action=_prepare,
+        summary="Decode every video once, into the frame store.",
+        settings=("data", "out", "prepared", "seed", "prepare", "synthetic"),
+        section="prepare",
+        examples=(
+            ("kinocell prepare --data videos --out my-run", "all of them must decode"),
+            ("kinocell prepare --data videos --out my-run --max-skipped 3", "three may fail"),
+            ("kinocell prepare --data videos --prepared store", "a store for several runs"),
+        ),
+    ),
+    "search": Verb(
+        action=_search,
+        summary="Search one module by gradient descent.",
+        settings=("out", "seed", "prepared", "device", "clips", "search"),
+        section="search",
+        examples=(
+            ("kinocell search --out my-run --epochs 20", "after `kinocell prepare`"),
+            ("kinocell search --out my-run --strategy finite", "second order, 3 x slower"),
+            ("kinocell list strategies", "what there is"),
+        ),
+    ),
+    "derive": Verb(
+        action=_derive,
+        summary="Choose the module among those of the search's epochs.",
+        settings=("out", "search.choose"),
+        section="search",
+        examples=(("kinocell derive --out my-run --choose last", "the last epoch's module"),),
+    ),
+    "train": Verb(
+        action=_train,
+        summary="Train the final network from scratch.",
+        settings=("out", "seed", "prepared", "device", "clips", "train"),
+        section="train",
+        own=(
+            Option(
+                key="genotype", kind=str,
+                help="A genotype file from elsewhere, instead of OUT/search/genotype.json.",
+            ),
+        ),
+        examples=(
+            ("kinocell train --out my-run --epochs 100", "after `kinocell search`"),
+            (
+                "kinocell train --out other --prepared my-run/prepare --genotype found.json",
+                "a module that was found before",
+            ),
+        ),
+    ),
+    "evaluate": Verb(
+        action=_evaluate,
+        summary="Score the trained network on the test split.",
+        settings=("out", "prepared", "device", "evaluate"),
+        section="evaluate",
+        examples=(("kinocell evaluate --out my-run --views 5", "five clips per video"),),
+    ),
+    "predict": Verb(
+        action=_predict,
+        summary="Name the action in video files, with a trained network.",
+        own=(
+            Option(key="run", kind=str, help="Folder of a run that has been trained."),
+            Option(key="top", kind=int, help="How many classes to name.", default=5),
+            Option(key="views", kind=int, help="Clips per video, averaged.", default=1),
+            Option(key="json", kind=bool, help="One line of JSON per file."),
+        ),
+        words="FILE...",
+        examples=(
+            ("kinocell predict clip.mp4 --run my-run", "the five likeliest classes"),
+            ("kinocell predict *.avi --run my-run --top 1 --json", "for a script"),
+        ),
+    ),
+    "report": Verb(
+        action=_report,
+        summary="Write report.html, one page about the run.",
+        settings=("out",),
+        examples=(("kinocell report --out my-run", "works on a laptop without the videos"),),
+    ),
+    "list": Verb(
+        action=_list,
+        summary="What there is to choose from.",
+        words="[presets|strategies|ops|datasets]",
+        examples=(("kinocell list ops", "the operators of the search space"),),
+    ),
+}  # fmt: skip
