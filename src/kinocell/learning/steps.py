@@ -1,0 +1,63 @@
+"""One weight step, and the pace at which steps go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Item = TypeVar("Item")
+
+
+def weight_step(
+    loss: Tensor,
+    parameters: list[nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    *,
+    gradient_clip: float,
+) -> None:
+    """Backward pass, gradient norm clipped (0: not), optimizer step."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    if gradient_clip > 0:
+        nn.utils.clip_grad_norm_(parameters, gradient_clip)
+    optimizer.step()
+
+
+@dataclass(slots=True)
+class Pace:
+    """Time per step, and the share of it that was spent waiting for data."""
+
+    clock: Callable[[], float] = time.perf_counter
+    steps_seconds: list[float] = field(default_factory=list)
+    waits_seconds: list[float] = field(default_factory=list)
+
+    def watch(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Pass items through; the time until the next is asked for is a step."""
+        source = iter(items)
+        while True:
+            start = self.clock()
+            try:
+                item = next(source)
+            except StopIteration:
+                return
+            ready = self.clock()
+            yield item
+            self.waits_seconds.append(ready - start)
+            self.steps_seconds.append(self.clock() - start)
+
+    @property
+    def step_seconds(self) -> float:
+        """Median time of a step, its data included; NaN before the first."""
+        return float(np.median(self.steps_seconds)) if self.steps_seconds else float("nan")
+
+    @property
+    def data_share(self) -> float:
+        """Share of the time spent waiting for data, 0 to 1."""
+        total = sum(self.steps_seconds)
+        return sum(self.waits_seconds) / total if total else 0.0

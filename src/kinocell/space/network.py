@@ -1,0 +1,91 @@
+"""The final network: a genotype repeated, as a plain `nn.Module`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from kinocell.space.genotype import Genotype
+from kinocell.space.layers import batch_norm
+from kinocell.space.ops import OPS, Builder
+from kinocell.space.wiring import LayerShape, SearchSpace, adaption, layer_shapes, stem
+
+
+class Module(nn.Module):
+    """One found module: each node sums its kept connections."""
+
+    def __init__(
+        self, genotype: Genotype, shape: LayerShape, ops: Mapping[str, Builder]
+    ) -> None:
+        super().__init__()
+        self.adaptions = nn.ModuleList(
+            adaption(channels, shape.channels, stride=stride, norm=batch_norm)
+            for channels, stride in shape.inputs
+        )
+        self.sources = [[kept.source for kept in node] for node in genotype.nodes]
+        self.operators = nn.ModuleList(
+            nn.ModuleList(
+                ops[kept.op](shape.channels, norm=batch_norm, mid=genotype.mid) for kept in node
+            )
+            for node in genotype.nodes
+        )
+
+    def forward(self, before: Tensor, previous: Tensor) -> Tensor:
+        """The nodes side by side, `[n, nodes * channels, t, h, w]`."""
+        values = [self.adaptions[0](before), self.adaptions[1](previous)]
+        for operators, sources in zip(self.operators, self.sources, strict=True):
+            assert isinstance(operators, nn.ModuleList)
+            outputs = [op(values[s]) for op, s in zip(operators, sources, strict=True)]
+            total = outputs[0]
+            for output in outputs[1:]:
+                total = total + output
+            values.append(total)
+        return torch.cat(values[2:], dim=1)
+
+
+class Network(nn.Module):
+    """Stem, found modules, global average pool, linear classifier (method, section 5)."""
+
+    def __init__(
+        self,
+        genotype: Genotype,
+        num_classes: int,
+        *,
+        channels: int = 8,
+        layers: int = 6,
+        stem_stride: int = 2,
+        dropout: float = 0.0,
+        ops: Mapping[str, Builder] = OPS,
+    ) -> None:
+        """
+        Args:
+            genotype: The module.
+            num_classes: Outputs of the classifier.
+            channels: Of each node in the first layer; doubled twice on the way.
+            layers: How often the module is repeated.
+            stem_stride: Spatial stride of the stem, 1 or 2.
+            dropout: Share of features dropped in front of the classifier.
+            ops: Where the genotype's operators are looked up.
+
+        Raises:
+            GenotypeError: The genotype uses an operator that `ops` lacks.
+        """
+        super().__init__()
+        genotype.check_ops(SearchSpace(nodes=len(genotype.nodes), ops=ops))
+        self.genotype = genotype
+        shapes = layer_shapes(len(genotype.nodes), channels=channels, layers=layers)
+        self.stem = stem(channels, stride=stem_stride, norm=batch_norm)
+        self.modules_ = nn.ModuleList(Module(genotype, shape, ops) for shape in shapes)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(len(genotype.nodes) * shapes[-1].channels, num_classes)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Logits `[n, classes]` of normalised clips `[n, 3, t, h, w]`."""
+        x = self.stem(clips.contiguous(memory_format=torch.channels_last_3d))
+        before = previous = x
+        for module in self.modules_:
+            before, previous = previous, module(before, previous)
+        logits: Tensor = self.classifier(self.dropout(previous.mean(dim=(2, 3, 4))))
+        return logits

@@ -1,0 +1,111 @@
+"""The gradient of the held-out loss with respect to alpha: first, finite, exact.
+
+Nothing about networks or data: both losses are functions of weights and alphas.
+
+With one unrolled step  w' = w - step * dL_train/dw (w, alpha)  the gradient is (method, section 3)
+
+    dL_valid/dalpha (w', alpha)  -  step * d2L_train/(dalpha dw) (w, alpha) . dL_valid/dw (w', alpha)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Weights = Mapping[str, Tensor]
+Loss = Callable[[Weights, Tensor], Tensor]
+Method = Literal["first", "finite", "exact"]
+
+DIFFERENCE_SCALE = 0.01
+"""Of the central difference: r = 0.01 / ||v|| (DARTS, section 2.3)."""
+
+
+def outer_gradient(
+    train_loss: Loss,
+    valid_loss: Loss,
+    weights: Weights,
+    alphas: Tensor,
+    *,
+    step: float,
+    method: Method,
+    drift: Weights | None = None,
+) -> Tensor:
+    """Gradient of the held-out loss after one unrolled weight step, `[edges, operators]`.
+
+    Nothing that is passed in is changed, and no weight gradient is accumulated anywhere.
+
+    Args:
+        train_loss: Loss on the weights' half, as a function of weights and alphas; a scalar.
+        valid_loss: Loss on alpha's half, likewise.
+        weights: The network's parameters by name.
+        alphas: Architecture parameters, `[edges, operators]`.
+        step: Length of the unrolled step; the weights' current learning rate.
+        method: "first" takes the step as 0; "finite" takes the second derivative by central
+            differences; "exact" by automatic differentiation (the oracle).
+        drift: What the optimizer adds to the training gradient in the unrolled step (momentum,
+            weight decay); it does not depend on alpha. None: plain SGD, as in the paper's Eq. 3.
+
+    Raises:
+        ValueError: Another method.
+    """
+    names = list(weights)
+    fixed = {name: weights[name].detach().requires_grad_() for name in names}
+    alphas = alphas.detach().requires_grad_()
+    if method == "first":
+        return _gradient_of_alphas(valid_loss, weights, alphas)
+    if method not in ("finite", "exact"):
+        raise ValueError(f"method is {method!r}; it must be first, finite or exact.")
+
+    inner = torch.autograd.grad(
+        train_loss(fixed, alphas), list(fixed.values()),
+        create_graph=method == "exact", materialize_grads=True,
+    )  # fmt: skip
+    offsets = [drift[name] if drift is not None else 0.0 for name in names]
+    unrolled = {
+        name: fixed[name] - step * (gradient + offset)
+        for name, gradient, offset in zip(names, inner, offsets, strict=True)
+    }
+    if method == "exact":
+        (total,) = torch.autograd.grad(
+            valid_loss(unrolled, alphas), alphas, materialize_grads=True
+        )
+        return total
+
+    unrolled = {name: value.detach().requires_grad_() for name, value in unrolled.items()}
+    direct, *direction = torch.autograd.grad(
+        valid_loss(unrolled, alphas), [alphas, *unrolled.values()], materialize_grads=True
+    )
+    return direct - step * _mixed_product(
+        train_loss, weights, alphas, dict(zip(names, direction, strict=True))
+    )
+
+
+def _mixed_product(
+    train_loss: Loss, weights: Weights, alphas: Tensor, direction: Weights
+) -> Tensor:
+    """d2L/(dalpha dw) . direction, by central differences of dL/dalpha along `direction`."""
+    norm = torch.sqrt(sum_of_squares(direction))
+    # A zero direction has a zero product; the tiny floor keeps 0/0 out of it.
+    radius = DIFFERENCE_SCALE / norm.clamp_min(torch.finfo(norm.dtype).tiny ** 0.5)
+    # New tensors on both sides: w + rv - 2rv + rv in place does not come back bit for bit.
+    ahead = {name: w.detach() + radius * direction[name] for name, w in weights.items()}
+    behind = {name: w.detach() - radius * direction[name] for name, w in weights.items()}
+    difference = _gradient_of_alphas(train_loss, ahead, alphas) - _gradient_of_alphas(
+        train_loss, behind, alphas
+    )
+    return difference / (2 * radius)
+
+
+def _gradient_of_alphas(loss: Loss, weights: Weights, alphas: Tensor) -> Tensor:
+    # Detached weights: no weight gradient is computed, which is most of the backward pass.
+    detached = {name: weight.detach() for name, weight in weights.items()}
+    (gradient,) = torch.autograd.grad(loss(detached, alphas), alphas, materialize_grads=True)
+    return gradient
+
+
+def sum_of_squares(tensors: Weights) -> Tensor:
+    """Squared norm of all tensors together, a scalar."""
+    return torch.stack([tensor.detach().square().sum() for tensor in tensors.values()]).sum()
