@@ -1,0 +1,250 @@
+"""The frame store: every video's frames, resized and encoded, in one flat memory-mapped file.
+
+Reading needs no video decoder. Nothing here knows labels or splits.
+
+    frames/settings.json   format, short side, codec, quality, decoder
+    frames/videos.jsonl    one line per video in order: file size, sha256, frames, or why skipped
+    frames/frames.bin      all encoded frames, one after the other
+    frames/offsets.bin     int64: where each frame ends in frames.bin
+    frames/index.npz       columns over the readable videos; there when the store is complete
+
+One process appends in the order of the manifest, so an interrupted store goes on where it
+stopped and ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from kinocell import runs
+from kinocell.data.encoding import EncodedVideo
+from kinocell.errors import StoreError
+
+FORMAT = 1
+OFFSET_BYTES = 8
+RECORDED = ("num_frames", "height", "width", "fps", "seconds")
+FORGET_AFTER_READS = 256
+"""Pages of the map count as this process's memory once read; so often they are handed back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """Everything that changes the stored bytes."""
+
+    short_side_px: int
+    codec: Literal["jpeg", "raw"]
+    jpeg_quality: int
+    decoder: str
+    format: int = FORMAT
+
+
+class StoreWriter:
+    """Appends videos to a store, from one process; opens an unfinished store to go on.
+
+    Args:
+        folder: Of the store; made if missing.
+        settings: Of the store.
+
+    Raises:
+        StoreError: The folder holds a store with other settings.
+        RunError: The disk is full or the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, settings: StoreSettings) -> None:
+        self._folder = folder
+        self._settings = settings
+        wanted = asdict(settings)
+        path = folder / "settings.json"
+        if path.exists():
+            found = runs.read_json(path, "the settings of a frame store")
+            if found != wanted:
+                raise StoreError(
+                    f"{folder} was made with {found}, now {wanted} is asked for. Choose "
+                    "another --out, or delete that folder."
+                )
+        else:
+            runs.write_json(path, wanted)
+        self.records: list[dict[str, Any]] = runs.read_jsonl(folder / "videos.jsonl")
+        """What was done for each video so far, in order."""
+
+    def keep(self, num_videos: int) -> None:
+        """Go on after the first `num_videos` records; what follows is dropped and done again."""
+        frames, offsets = self._folder / "frames.bin", self._folder / "offsets.bin"
+        held = [path.stat().st_size if path.exists() else 0 for path in (frames, offsets)]
+        while num_videos and not self._complete(self.records[num_videos - 1], held):
+            num_videos -= 1  # written before the machine lost power, but never on disk
+        self.records = self.records[:num_videos]
+        last = self.records[-1] if self.records else {"end_byte": 0, "end_frame": 0}
+        try:
+            (self._folder / "index.npz").unlink(missing_ok=True)
+            for path, size, wanted in (
+                (frames, held[0], last["end_byte"]),
+                (offsets, held[1], last["end_frame"] * OFFSET_BYTES),
+            ):
+                with path.open("ab") as file:
+                    if size > wanted:
+                        file.truncate(wanted)
+        except OSError as error:
+            raise runs.disk_error(frames, error) from error
+        text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in self.records)
+        runs.write_text(self._folder / "videos.jsonl", text)
+
+    @staticmethod
+    def _complete(record: dict[str, Any], held: Sequence[int]) -> bool:
+        frames, offsets = record["end_byte"], record["end_frame"] * OFFSET_BYTES
+        return bool(frames <= held[0] and offsets <= held[1])
+
+    def add(self, source: Mapping[str, Any], video: EncodedVideo | str) -> None:
+        """Append a video, or the reason why it is skipped.
+
+        Args:
+            source: What identifies the file; kept in the record.
+            video: The encoded frames, or one sentence.
+
+        Raises:
+            RunError: The disk is full; the store goes on from the last complete video.
+        """
+        last = self.records[-1] if self.records else {"end_byte": 0, "end_frame": 0}
+        record = {**source, "end_byte": last["end_byte"], "end_frame": last["end_frame"]}
+        if isinstance(video, str):
+            record["skipped"] = video
+        else:
+            ends = last["end_byte"] + np.cumsum(video.sizes, dtype=np.int64)
+            self._append("frames.bin", video.data)
+            self._append("offsets.bin", ends.tobytes())
+            record |= {name: getattr(video, name) for name in RECORDED}
+            record |= {
+                "end_byte": int(ends[-1]),
+                "end_frame": last["end_frame"] + video.num_frames,
+            }
+        runs.append_jsonl(self._folder / "videos.jsonl", record)
+        self.records.append(record)
+
+    def _append(self, name: str, data: bytes) -> None:
+        try:
+            with (self._folder / name).open("ab") as file:
+                file.write(data)
+        except OSError as error:
+            raise runs.disk_error(self._folder / name, error) from error
+
+    def finish(self) -> None:
+        """Write the index, which makes the store readable."""
+        read = [record for record in self.records if "skipped" not in record]
+        columns = {name: np.array([record[name] for record in read]) for name in RECORDED}
+        ends = np.array([record["end_frame"] for record in read], np.int64)
+        with runs.atomic_write(self._folder / "index.npz") as file:
+            np.savez(file, allow_pickle=False, first_frame=ends - columns["num_frames"], **columns)
+
+
+class FrameStore:
+    """The frames of all readable videos, in order; video i is row i of the prepared manifest.
+
+    It can be sent to another process, which opens the files anew.
+
+    Args:
+        folder: That `StoreWriter` filled.
+
+    Raises:
+        StoreError: The store is missing, unfinished or damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        index_path = folder / "index.npz"
+        if not index_path.exists():
+            raise StoreError(
+                f"{folder} holds no finished frame store. Run `kinocell prepare` (again); it "
+                "goes on where it stopped."
+            )
+        settings = runs.read_json(folder / "settings.json", "the settings of a frame store")
+        if settings.get("format") != FORMAT:
+            raise StoreError(
+                f"{folder} has format {settings.get('format')!r}, this kinocell reads {FORMAT}. "
+                "Delete that folder and prepare again."
+            )
+        self.settings = StoreSettings(**settings)
+        try:
+            with np.load(index_path, allow_pickle=False) as index:
+                self._first_frame: NDArray[np.int64] = index["first_frame"].astype(np.int64)
+                self.num_frames: NDArray[np.int64] = index["num_frames"].astype(np.int64)
+                self.heights: NDArray[np.int64] = index["height"].astype(np.int64)
+                self.widths: NDArray[np.int64] = index["width"].astype(np.int64)
+                self.fps: NDArray[np.float64] = index["fps"].astype(np.float64)
+                self.seconds: NDArray[np.float64] = index["seconds"].astype(np.float64)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise StoreError(f"{index_path} is damaged ({error}). Prepare again.") from error
+        self._open()
+
+    def _open(self) -> None:
+        self._map, size = _mapped(self.folder / "frames.bin")
+        offsets, _ = _mapped(self.folder / "offsets.bin")
+        self._ends = np.frombuffer(offsets, np.int64)
+        self._reads = 0
+        frames = int(self._first_frame[-1] + self.num_frames[-1]) if len(self) else 0
+        if len(self._ends) < frames or (frames and int(self._ends[frames - 1]) > size):
+            raise StoreError(
+                f"{self.folder} is cut off: frames.bin holds fewer bytes than were written. "
+                "Delete that folder and prepare again."
+            )
+
+    def __len__(self) -> int:
+        return len(self.num_frames)
+
+    def __reduce__(self) -> tuple[type[FrameStore], tuple[Path]]:
+        return FrameStore, (self.folder,)
+
+    def read(self, video: int, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """Frames of one video as uint8 `[T, H, W, 3]`, in the order asked, repeats allowed.
+
+        Raises:
+            IndexError: The video does not have such a frame.
+            StoreError: A stored frame is damaged.
+        """
+        count = int(self.num_frames[video])
+        if min(indices) < 0 or max(indices) >= count:
+            raise IndexError(f"Video {video} has frames [0, {count}); asked for {list(indices)}.")
+        height, width = int(self.heights[video]), int(self.widths[video])
+        out = np.empty((len(indices), height, width, 3), np.uint8)
+        first = int(self._first_frame[video])
+        for place, index in enumerate(indices):
+            if place and index == indices[place - 1]:
+                out[place] = out[place - 1]
+            else:
+                self._read_frame(first + index, out[place])
+        self._reads += 1
+        if self._reads % FORGET_AFTER_READS == 0 and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+        return out
+
+    def _read_frame(self, frame: int, out: NDArray[np.uint8]) -> None:
+        start = int(self._ends[frame - 1]) if frame else 0
+        data = self._map[start : int(self._ends[frame])]
+        if self.settings.codec == "raw":
+            out[:] = np.frombuffer(data, np.uint8).reshape(out.shape)
+            return
+        try:
+            simplejpeg.decode_jpeg(data, colorspace="RGB", buffer=out)
+        except ValueError as error:
+            raise StoreError(
+                f"{self.folder}: frame {frame} is damaged ({error}). Delete that folder and "
+                "prepare again."
+            ) from error
+
+
+def _mapped(path: Path) -> tuple[mmap.mmap, int]:
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), size
+    except (OSError, ValueError) as error:  # ValueError: an empty file
+        raise StoreError(f"{path} cannot be read ({error}). Prepare again.") from error

@@ -1,0 +1,128 @@
+"""Videos for all tests, encoded here: nothing is downloaded and nothing lies in the repository.
+
+The encoder is called directly, not through kinocell: what is read is compared with what was
+written by another program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from kinocell.config import PrepareConfig, RunConfig
+from kinocell.data.clips import Prepared, open_prepared
+from kinocell.stages.prepare import prepare
+
+Frames = NDArray[np.uint8]
+NUM_BITS = 8
+
+
+def _numbered_frames(count: int, height: int = 96, width: int = 128) -> Frames:
+    """Grey frames whose number stands in 8 blocks at the bottom: bit b is white when set."""
+    frames = np.full((count, height, width, 3), 90, np.uint8)
+    block = width // NUM_BITS
+    for number in range(count):
+        for bit in range(NUM_BITS):
+            value = 255 if number >> bit & 1 else 0
+            frames[number, -height // 4 :, bit * block : (bit + 1) * block] = value
+    return frames
+
+
+def _read_number(frame: Frames) -> int:
+    """The number that `numbered_frames` drew into a frame of any size."""
+    height, width = frame.shape[:2]
+    row = height - height // 8
+    columns = [int((bit + 0.5) * width / NUM_BITS) for bit in range(NUM_BITS)]
+    return sum(int(frame[row, column].mean() > 127) << bit for bit, column in enumerate(columns))
+
+
+def _write_video(
+    path: Path,
+    frames: Frames,
+    *,
+    fps: int = 25,
+    times: Sequence[int] | None = None,
+    b_frames: int = 0,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Encode frames: .avi as MPEG-4 tagged XVID, everything else as H.264.
+
+    `times` are the numbers of 1/1000 seconds at which the frames are shown.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    xvid = path.suffix == ".avi"
+    with av.open(str(path), "w", options=options or {}) as container:
+        stream = container.add_stream("mpeg4" if xvid else "libx264", rate=fps)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.max_b_frames = b_frames
+        if xvid:
+            stream.codec_context.codec_tag = "XVID"
+            stream.bit_rate = 2_000_000
+        if times is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for number, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            if times is not None:
+                frame.pts, frame.time_base = times[number], Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture(scope="session")
+def numbered_frames() -> Callable[..., Frames]:
+    """`numbered_frames(count, height=96, width=128)`."""
+    return _numbered_frames
+
+
+@pytest.fixture(scope="session")
+def read_number() -> Callable[[Frames], int]:
+    """`read_number(frame)`: what `numbered_frames` drew."""
+    return _read_number
+
+
+@pytest.fixture(scope="session")
+def write_video() -> Callable[..., Path]:
+    """`write_video(path, frames, fps=25, times=None, b_frames=0, options=None)`."""
+    return _write_video
+
+
+def _moving_block(rng: np.random.Generator, count: int, right: bool) -> Frames:
+    frames = np.tile(rng.integers(0, 90, (48, 64, 3), np.uint8), (count, 1, 1, 1))
+    top = int(rng.integers(0, 28))
+    for number in range(count):
+        left = number * 52 // count if right else 52 - number * 52 // count
+        frames[number, top : top + 20, left : left + 12] = (250, 200, 120)
+    return frames
+
+
+@pytest.fixture(scope="session")
+def video_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A csv of 24 small videos: two classes, six groups, two formats, lengths from 6 frames."""
+    root = tmp_path_factory.mktemp("videos")
+    rng = np.random.default_rng(0)
+    lines = ["path,label,group"]
+    for number in range(24):
+        label = ("to_left", "to_right")[number % 2]
+        name = f"{label}/video_{number:02d}.{'avi' if number % 4 > 1 else 'mp4'}"
+        count = int(rng.integers(6, 20))
+        _write_video(root / name, _moving_block(rng, count, label == "to_right"))
+        lines.append(f"{name},{label},person_{number // 2 % 6}")
+    path = root / "list.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory, video_csv: Path) -> Prepared:
+    """The videos of `video_csv` in a frame store with a short side of 32 px."""
+    out = tmp_path_factory.mktemp("run")
+    settings = PrepareConfig(short_side_px=32, workers=1)
+    return open_prepared(prepare(RunConfig(data=str(video_csv), out=str(out), prepare=settings)))

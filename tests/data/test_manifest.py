@@ -1,0 +1,232 @@
+"""The list of videos: what is refused, and how it is cut by group."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kinocell.data.datasets import csv_dataset
+from kinocell.data.manifest import Manifest, from_names, halves, split_by_group
+from kinocell.errors import ManifestError
+
+
+def videos(
+    groups: int, classes: int, each: int = 1, *, grouped: bool = True, shared: bool = True
+) -> Manifest:
+    """Every class in every group; with `shared=False` a group belongs to one class only."""
+    rows = [(g, c, k) for g in range(groups) for c in range(classes) for k in range(each)]
+    names = [f"g{g}" if shared else f"g{g}c{c}" for g, c, _ in rows]
+    return from_names(
+        Path("videos"),
+        [f"g{g}/c{c}/{k}.mp4" for g, c, k in rows],
+        [f"class_{c}" for _, c, _ in rows],
+        groups=names if grouped else None,
+    )
+
+
+def test_classes_and_groups_are_sorted_by_name() -> None:
+    made = from_names(Path(), ["1.mp4", "2.mp4"], ["walk", "run"], groups=["b", "a"])
+    assert made.class_names == ("run", "walk")
+    assert made.labels.tolist() == [1, 0]
+    assert made.group_names == ("a", "b")
+    assert made.groups.tolist() == [1, 0]
+
+
+def test_without_groups_every_file_is_its_own() -> None:
+    made = from_names(Path(), ["1.mp4", "2.mp4", "3.mp4"], ["a", "b", "a"])
+    assert not made.grouped
+    assert len(set(made.groups.tolist())) == 3
+
+
+# --- refused -----------------------------------------------------------------------------------
+
+
+def test_no_video_is_refused() -> None:
+    with pytest.raises(ManifestError, match="no video in"):
+        from_names(Path(), [], [])
+
+
+def test_one_class_is_refused_by_name() -> None:
+    with pytest.raises(ManifestError, match="All 2 videos have the class 'walk'"):
+        from_names(Path(), ["1.mp4", "2.mp4"], ["walk", "walk"])
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_label_out_of_range_is_refused(label: int) -> None:
+    good = videos(2, 2)
+    labels = good.labels.copy()
+    labels[1] = label
+    with pytest.raises(ManifestError, match=f"has label {label}, but there are 2 classes"):
+        replace(good, labels=labels).check()
+
+
+def test_class_without_a_video_is_refused() -> None:
+    good = videos(2, 2)
+    with pytest.raises(ManifestError, match=r"1 class \('never'\) without a single video"):
+        replace(good, class_names=(*good.class_names, "never")).check()
+
+
+def test_video_listed_twice_is_refused() -> None:
+    with pytest.raises(ManifestError, match=r"'1.mp4' is listed twice"):
+        from_names(Path(), ["1.mp4", "2.mp4", "1.mp4"], ["a", "b", "b"])
+
+
+def test_two_parts_of_one_video_are_two_videos() -> None:
+    made = from_names(
+        Path(), ["1.mp4", "1.mp4"], ["a", "b"], start_seconds=[0, 5], end_seconds=[5, 9]
+    )
+    assert len(made) == 2
+
+
+def test_group_in_train_and_test_is_refused_by_name() -> None:
+    with pytest.raises(ManifestError, match=r"1 group is \('anna'\) in both train and test"):
+        from_names(
+            Path(),
+            ["1.mp4", "2.mp4", "3.mp4"],
+            ["a", "b", "a"],
+            splits=["train", "train", "test"],
+            groups=["anna", "ben", "anna"],
+        )
+
+
+def test_split_for_some_videos_only_is_refused() -> None:
+    with pytest.raises(ManifestError, match="1 of 3 videos have no split, first '2.mp4'"):
+        from_names(
+            Path(), ["1.mp4", "2.mp4", "3.mp4"], ["a", "b", "a"], splits=["train", "", "test"]
+        )
+
+
+def test_split_without_test_videos_is_refused() -> None:
+    with pytest.raises(ManifestError, match="No video has the split 'test'"):
+        from_names(Path(), ["1.mp4", "2.mp4"], ["a", "b"], splits=["train", "train"])
+
+
+def test_class_that_is_only_tested_is_refused() -> None:
+    with pytest.raises(ManifestError, match=r"1 class \('b'\) without training videos"):
+        from_names(Path(), ["1.mp4", "2.mp4"], ["a", "b"], splits=["train", "test"])
+
+
+def test_name_that_is_not_utf8_is_refused() -> None:
+    with pytest.raises(ManifestError, match="not UTF-8"):
+        from_names(Path(), ["a\udcff.mp4", "2.mp4"], ["a", "b"])
+
+
+# --- cut ---------------------------------------------------------------------------------------
+
+many = st.tuples(
+    st.integers(4, 9), st.integers(2, 5), st.integers(1, 3), st.booleans(), st.integers(0, 99)
+)
+
+
+@given(many)
+@settings(deadline=None, max_examples=50)
+def test_a_cut_shares_no_group_and_has_every_class_on_both_sides(
+    case: tuple[int, int, int, bool, int],
+) -> None:
+    groups, classes, each, shared, seed = case
+    made = split_by_group(videos(groups, classes, each, shared=shared), 0.25, seed)
+    train, test = made.rows("train"), made.rows("test")
+    assert sorted([*train, *test]) == list(range(len(made)))
+    for one, other in ((train, test), halves(made, train, seed)):
+        assert not set(made.groups[one]) & set(made.groups[other])
+        assert set(made.labels[one]) == set(made.labels[other]) == set(range(classes))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_cut_is_as_large_as_asked(shared: bool) -> None:
+    made = split_by_group(videos(12, 5, shared=shared), 0.25, seed=3)
+    assert len(made.rows("test")) == 15
+    first, second = halves(made, made.rows("train"), seed=3)
+    assert abs(len(first) - len(second)) <= 5
+
+
+def test_halves_are_balanced_when_groups_differ_in_size() -> None:
+    rng = np.random.default_rng(0)
+    rows = [(g, c) for g in range(10) for c in range(4) for _ in range(int(rng.integers(1, 6)))]
+    made = from_names(
+        Path(),
+        [f"{i}.mp4" for i in range(len(rows))],
+        [f"class_{c}" for _, c in rows],
+        groups=[f"g{g}" for g, _ in rows],
+    )
+    first, second = halves(made, np.arange(len(made)), seed=0)
+    counts = [np.bincount(made.labels[half], minlength=4) for half in (first, second)]
+    assert abs(len(first) - len(second)) <= 0.1 * len(made)
+    assert abs(counts[0] - counts[1]).max() <= 6
+
+
+def test_the_same_seed_cuts_the_same_and_another_cuts_elsewhere() -> None:
+    made = videos(9, 3)
+    splits = [split_by_group(made, 0.25, seed).splits.tolist() for seed in (1, 1, 2, 3, 4)]
+    assert splits[0] == splits[1]
+    assert any(other != splits[0] for other in splits[2:])
+
+
+def test_class_with_a_single_group_cannot_be_split() -> None:
+    made = from_names(
+        Path(),
+        [f"{i}.mp4" for i in range(5)],
+        ["a", "a", "a", "b", "b"],
+        groups=["g0", "g1", "g2", "g0", "g0"],
+    )
+    with pytest.raises(ManifestError, match=r"1 class has \('b'\) only one group"):
+        split_by_group(made, 0.25, 0)
+
+
+def test_class_with_a_single_training_group_cannot_be_halved() -> None:
+    made = videos(4, 2)
+    rows = np.flatnonzero((made.labels == 0) | (made.groups == 0))
+    with pytest.raises(ManifestError, match=r"'class_1'\) only one group.*halves of the search"):
+        halves(made, rows, 0)
+
+
+def test_groups_that_cannot_be_cut_are_refused() -> None:
+    # Class a is in groups 0 and 1, b in 1 and 2, c in 2 and 0: one side always lacks a class.
+    made = from_names(
+        Path(),
+        [f"{i}.mp4" for i in range(6)],
+        ["a", "a", "b", "b", "c", "c"],
+        groups=["g0", "g1", "g1", "g2", "g2", "g0"],
+    )
+    with pytest.raises(ManifestError, match="No cut between groups"):
+        split_by_group(made, 0.5, 0)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5])
+def test_test_fraction_outside_zero_and_one_is_a_wrong_argument(fraction: float) -> None:
+    with pytest.raises(ValueError, match="test_fraction"):
+        split_by_group(videos(4, 2), fraction, 0)
+
+
+# --- kept --------------------------------------------------------------------------------------
+
+
+def test_saved_manifest_reads_back_the_same(tmp_path: Path) -> None:
+    made = from_names(
+        tmp_path,
+        ["a b.mp4", 'x, "y".avi', "ü.mp4", " lead.mp4"],
+        ["left, right", 'say "hi"', "left, right", 'say "hi"'],
+        groups=["g 1", "g,2", "g 3", "g,4"],
+        splits=["train", "train", "test", "test"],
+        start_seconds=[0, 0.1, 0, 2],
+        end_seconds=[np.inf, 0.7, np.inf, 3],
+    )
+    made.save(tmp_path / "saved.csv")
+    again = csv_dataset(tmp_path / "saved.csv")
+    assert again.paths == made.paths
+    assert again.class_names == made.class_names
+    assert again.group_names == made.group_names
+    for column in ("labels", "groups", "splits", "start_seconds", "end_seconds"):
+        assert getattr(again, column).tolist() == getattr(made, column).tolist()
+
+
+def test_select_keeps_the_classes() -> None:
+    few = videos(3, 2).select([4, 1])
+    assert few.paths == ("g2/c0/0.mp4", "g0/c1/0.mp4")
+    assert few.class_names == ("class_0", "class_1")
+    assert few.labels.tolist() == [0, 1]
