@@ -1,0 +1,46 @@
+"""Where the stages of a run keep things, and which settings each of them depends on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kinocell import runs
+from kinocell.config import ClipsConfig, RunConfig, to_dict
+from kinocell.learning.device import choose_device, device_name
+
+
+def prepared_folder(config: RunConfig) -> Path:
+    """The folder of the frame store: its own, or one that runs share."""
+    return Path(config.prepared) if config.prepared else Path(config.out) / "prepare"
+
+
+def search_folder(config: RunConfig) -> Path:
+    """OUT/search."""
+    return Path(config.out) / "search"
+
+
+def train_folder(config: RunConfig) -> Path:
+    """OUT/train."""
+    return Path(config.out) / "train"
+
+
+def evaluate_folder(config: RunConfig) -> Path:
+    """OUT/evaluate."""
+    return Path(config.out) / "evaluate"
+
+
+def remember(config: RunConfig) -> None:
+    """Write OUT/config.json: what the next command on this folder takes as its defaults."""
+    device = device_name(choose_device(config.device))
+    runs.write_json(
+        Path(config.out) / "config.json",
+        {"format": runs.FORMAT, "config": to_dict(config), **runs.provenance(device)},
+    )
+
+
+def clip_settings(clips: ClipsConfig) -> dict[str, Any]:
+    """The settings that change pixels; how many processes load them does not."""
+    settings = to_dict(clips)
+    del settings["workers"]
+    return settings

@@ -1,0 +1,140 @@
+"""A trained network with all that is needed to use it, in one safetensors file.
+
+The file's metadata is JSON: genotype, class names, how clips are made, which videos were trained
+on. Nothing in it is unpickled or evaluated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import nn
+
+from kinocell import runs
+from kinocell.config import ClipsConfig, from_dict
+from kinocell.data.manifest import Manifest
+from kinocell.errors import GenotypeError, RunError
+from kinocell.space.genotype import Genotype
+from kinocell.space.network import Network
+from kinocell.space.ops import OPS, Builder
+from kinocell.stages import folders
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A network and how to feed it."""
+
+    network: nn.Module
+    genotype: Genotype
+    class_names: tuple[str, ...]
+    """In the order of the network's outputs."""
+    clips: ClipsConfig
+    short_side_px: int
+    """Frames are resized to this short side before they are cropped."""
+    split: str
+    """Fingerprint of the videos' split that it was trained on, see `split_fingerprint`."""
+    settings: Mapping[str, Any]
+    """Arguments of `Network` besides genotype and classes."""
+
+
+def split_fingerprint(manifest: Manifest) -> str:
+    """Which videos train and which test, as a short hash; another split gives another hash."""
+    lines = sorted(
+        f"{path}\t{start}\t{split}"
+        for path, start, split in zip(
+            manifest.paths, manifest.start_seconds.tolist(), manifest.splits.tolist(), strict=True
+        )
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def save_model(path: Path, model: Model) -> None:
+    """Write weights and metadata atomically."""
+    metadata = {
+        "format": FORMAT,
+        "genotype": model.genotype.to_dict(),
+        "class_names": list(model.class_names),
+        "clips": folders.clip_settings(model.clips),
+        "short_side_px": model.short_side_px,
+        "split": model.split,
+        "settings": dict(model.settings),
+    }
+    state = {name: value.contiguous() for name, value in model.network.state_dict().items()}
+    blob = safetensors.torch.save(state, metadata={"kinocell": json.dumps(metadata)})
+    with runs.atomic_write(path) as file:
+        file.write(blob)
+
+
+def load_model(path: Path, *, ops: Mapping[str, Builder] = OPS) -> Model:
+    """Read a model, on the CPU and ready to predict.
+
+    Args:
+        path: A safetensors file that `save_model` wrote.
+        ops: Where operators are looked up; pass your own as `{**OPS, "name": builder}`.
+
+    Raises:
+        RunError: No such file, damaged, or not one of kinocell's.
+        GenotypeError: An operator that `ops` lacks.
+    """
+    if not path.exists():
+        raise RunError(
+            f"{path} does not exist. `kinocell train --out {path.parent.parent}` writes it."
+        )
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = json.loads((file.metadata() or {})["kinocell"])
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if metadata["format"] != FORMAT:
+            raise RunError(f"{path} has format {metadata['format']}, this kinocell reads {FORMAT}.")
+        genotype = Genotype.from_dict(metadata["genotype"], where=str(path))
+        network = Network(genotype, len(metadata["class_names"]), ops=ops, **metadata["settings"])
+        network.load_state_dict(weights)
+    except GenotypeError:
+        raise
+    except (safetensors.SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RunError(
+            f"{path} is damaged or not a kinocell model ({reason}). Train again, or copy it anew."
+        ) from error
+    return Model(
+        network=network.eval(),
+        genotype=genotype,
+        class_names=tuple(metadata["class_names"]),
+        clips=from_dict(ClipsConfig, metadata["clips"], str(path)),
+        short_side_px=metadata["short_side_px"],
+        split=metadata["split"],
+        settings=metadata["settings"],
+    )
+
+
+def check_classes(model: Model, manifest: Manifest, where: Path) -> None:
+    """Refuse a model on videos that it was not made for.
+
+    Raises:
+        RunError: Other classes, or another split: some of these test videos may have trained it.
+    """
+    if model.class_names != manifest.class_names:
+        missing = sorted(set(manifest.class_names) ^ set(model.class_names))
+        detail = (
+            f"classes that only one of them has: {', '.join(missing[:5])}"
+            if missing
+            else "the same names in another order"
+        )
+        raise RunError(
+            f"{where} was trained on {len(model.class_names)} other classes than these videos "
+            f"have ({len(manifest.class_names)}; {detail}). Train on these videos first."
+        )
+    if model.split != split_fingerprint(manifest):
+        raise RunError(
+            f"{where} was trained on another split of these videos, so some of the test videos "
+            "may have trained it. Use the prepared folder of its training, or train again."
+        )

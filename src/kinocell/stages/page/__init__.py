@@ -1,0 +1,1 @@
+"""The page that `report` writes: template, style, script, and the numbers behind the pictures."""

@@ -1,0 +1,43 @@
+"""The whole job: from a folder of videos to a network, its accuracy and a page."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from kinocell.config import RunConfig
+from kinocell.config_checks import check
+from kinocell.console import duration, say
+from kinocell.stages import folders
+from kinocell.stages.evaluate import evaluate
+from kinocell.stages.prepare import prepare
+from kinocell.stages.report import report
+from kinocell.stages.search import search
+from kinocell.stages.train import train
+
+
+def run(config: RunConfig) -> Path:
+    """Prepare, search, derive, train, evaluate, report. Finished stages are not done again.
+
+    Args:
+        config: All settings; `presets` has complete ones.
+
+    Returns:
+        The page, OUT/report.html.
+
+    Raises:
+        KinocellError: What any of the stages raises.
+    """
+    check(config)
+    start = time.monotonic()
+    if not (Path(config.out) / "config.json").exists():
+        folders.remember(config)
+    prepare(config)
+    search(config)
+    train(config)
+    evaluate(config)
+    folders.remember(config)  # only settings that every stage has accepted
+    page = report(config)
+    say(f"run: {duration(time.monotonic() - start)} in all")
+    say(f"Look at {page}")
+    return page

@@ -1,0 +1,83 @@
+"""Top classes of any video file, from a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kinocell.data.clips import as_input, clip_tensor, view_clip_indices
+from kinocell.data.decode import count_frames, read_frames
+from kinocell.errors import RunError
+from kinocell.space.ops import OPS, Builder
+from kinocell.stages.evaluate import softmax
+from kinocell.stages.model import Model, load_model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What a network says of one video file."""
+
+    path: str
+    num_frames: int
+    classes: tuple[tuple[str, float], ...]
+    """(name, probability), the most probable first."""
+
+
+def load(run: Path | str, *, weights: str = "best", ops: Mapping[str, Builder] = OPS) -> Model:
+    """The trained network of a run folder, with its class names and its way of making clips.
+
+    Args:
+        run: The run folder.
+        weights: "best" or "last".
+        ops: Where operators are looked up; pass your own as `{**OPS, "name": builder}`.
+
+    Raises:
+        RunError: There is no trained network in this folder, or its file is damaged.
+    """
+    run = Path(run)
+    if not run.is_dir():
+        raise RunError(f"There is no run folder {run}. `kinocell run --out {run}` makes one.")
+    return load_model(run / "train" / f"{weights}.safetensors", ops=ops)
+
+
+def predict(
+    run: Path | str | Model, files: Sequence[Path | str], *, top: int = 5, views: int = 1
+) -> list[Prediction]:
+    """Classify video files.
+
+    Args:
+        run: A run folder, or a model from `load`.
+        files: Any video files; they need not be among the prepared ones.
+        top: How many classes to name.
+        views: Clips per video, spread over it; their probabilities are averaged.
+
+    Raises:
+        RunError: There is no trained network in this folder.
+        VideoError: A file cannot be decoded.
+    """
+    model = run if isinstance(run, Model) else load(run)
+    return [_predict_one(model, Path(file), top, views) for file in files]
+
+
+@torch.no_grad()
+def _predict_one(model: Model, path: Path, top: int, views: int) -> Prediction:
+    num_frames = count_frames(path)
+    clips = torch.stack(
+        [
+            clip_tensor(read_frames(path, indices, model.short_side_px), model.clips)
+            for indices in view_clip_indices(num_frames, model.clips, views)
+        ]
+    )
+    device = next(model.network.parameters()).device
+    logits = model.network(as_input(clips.to(device), model.clips.input)).float().cpu().numpy()
+    probabilities = softmax(logits).mean(axis=0)
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    return Prediction(
+        path=str(path),
+        num_frames=num_frames,
+        classes=tuple((model.class_names[i], float(probabilities[i])) for i in order),
+    )
