@@ -47,9 +47,7 @@ def alpha_adam(alphas: Tensor, *, learning_rate: float, decay: float) -> torch.o
     return torch.optim.Adam([alphas], lr=learning_rate, betas=(0.5, 0.999), weight_decay=decay)
 
 
-def optimizer_drift(
-    optimizer: torch.optim.SGD, weights: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def optimizer_drift(optimizer: torch.optim.SGD, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What SGD will add to the gradient in its next step: momentum and weight decay.
 
     The step is lr * (gradient + decay * w + momentum * buffer). Only the gradient depends on

@@ -24,7 +24,9 @@ BLOCK_DIAGONAL_CHANNELS = 8
 """On a CPU, grouped convolutions of at most this width run faster as one block-diagonal one."""
 
 
-def conv(x: Tensor, weight: Tensor, *, dilation: int = 1, stride: int = 1, groups: int = 1) -> Tensor:
+def conv(
+    x: Tensor, weight: Tensor, *, dilation: int = 1, stride: int = 1, groups: int = 1
+) -> Tensor:
     """Convolve with "same" padding; stride and dilation are spatial.
 
     Args:
@@ -38,7 +40,8 @@ def conv(x: Tensor, weight: Tensor, *, dilation: int = 1, stride: int = 1, group
     if stride > 1 and kh == kw == 1:
         # The same numbers from a quarter of the pixels; and the backward pass of a strided 1x1
         # convolution at 4 channels in channels-last memory crashes in torch 2.13 on the CPU.
-        x, stride = x[..., ::stride, ::stride].contiguous(memory_format=_format(x)), 1
+        # (A slice would do, but its gradient comes back in another memory format.)
+        x, stride = unfold_time(F.avg_pool2d(fold_time(x), 1, stride=stride), x.shape[2]), 1
     _, _, t, h, w = x.shape
     kt = weight.shape[2]
     if groups > 1 and x.device.type == "cpu" and weight.shape[1] <= BLOCK_DIAGONAL_CHANNELS:
@@ -139,9 +142,7 @@ class Conv(nn.Module):
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))  # PyTorch's own default for convs
 
     def forward(self, x: Tensor) -> Tensor:
-        return conv(
-            x, self.weight, dilation=self.dilation, stride=self.stride, groups=self.groups
-        )
+        return conv(x, self.weight, dilation=self.dilation, stride=self.stride, groups=self.groups)
 
 
 def batch_norm(channels: int) -> nn.Module:

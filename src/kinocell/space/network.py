@@ -16,9 +16,7 @@ from kinocell.space.wiring import LayerShape, SearchSpace, adaption, layer_shape
 class Module(nn.Module):
     """One found module: each node sums its kept connections."""
 
-    def __init__(
-        self, genotype: Genotype, shape: LayerShape, ops: Mapping[str, Builder]
-    ) -> None:
+    def __init__(self, genotype: Genotype, shape: LayerShape, ops: Mapping[str, Builder]) -> None:
         super().__init__()
         self.adaptions = nn.ModuleList(
             adaption(channels, shape.channels, stride=stride, norm=batch_norm)

@@ -86,25 +86,25 @@ class _BatchNormalise(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, mean, deviation = ctx.saved_tensors
         wide, k = _widen(_flat(x))
+        slope = _flat(gradient).reshape(wide.shape)
         if torch.is_grad_enabled():
             # Second derivatives (the exact strategy): the statistics depend on x too.
             mean = _column_means(wide, k)
             variance = _column_means((wide - mean.repeat(k)).square(), k)
             deviation = torch.rsqrt(variance + ctx.eps)
-        normal = (wide - mean.repeat(k)) * deviation.repeat(k)
-        slope = _flat(gradient).reshape(wide.shape)
+        # With z = (x - mean) * deviation and means over the batch:
+        #   dx = scale * deviation * (slope - mean(slope) - z * mean(slope * z))
+        # sorted by slope, x and constants, so that memory is passed over as rarely as possible.
         count = wide.numel() // x.shape[1]
         mean_slope = _column_means(slope, k)
-        mean_product = _column_means(slope * normal, k)
+        mean_product = (_column_means(slope * wide, k) - mean * mean_slope) * deviation
         grad_x = None
         if ctx.needs_input_grad[0]:
             factor = scale * deviation
-            grad = (
-                slope * factor.repeat(k)
-                - (mean_slope * factor).repeat(k)
-                - normal * (mean_product * factor).repeat(k)
-            )
-            grad_x = _like(grad, x)
+            along_x = -factor * deviation * mean_product
+            constant = -factor * mean_slope - along_x * mean
+            grad = torch.addcmul(constant.repeat(k), slope, factor.repeat(k))
+            grad_x = _like(torch.addcmul(grad, wide, along_x.repeat(k)), x)
         grad_scale = mean_product * count if ctx.needs_input_grad[1] else None
         grad_shift = mean_slope * count if ctx.needs_input_grad[2] else None
         return grad_x, grad_scale, grad_shift, None

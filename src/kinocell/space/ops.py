@@ -25,9 +25,7 @@ class Builder(Protocol):
     between the spatial and the temporal part. An operator that needs neither ignores them.
     """
 
-    def __call__(
-        self, channels: int, norm: Norm = batch_norm, mid: Mid = "equal"
-    ) -> nn.Module: ...
+    def __call__(self, channels: int, norm: Norm = batch_norm, mid: Mid = "equal") -> nn.Module: ...
 
 
 def mid_channels(channels: int, out_channels: int, mid: Mid) -> int:

@@ -69,9 +69,7 @@ def outer_gradient(
         for name, gradient, offset in zip(names, inner, offsets, strict=True)
     }
     if method == "exact":
-        (total,) = torch.autograd.grad(
-            valid_loss(unrolled, alphas), alphas, materialize_grads=True
-        )
+        (total,) = torch.autograd.grad(valid_loss(unrolled, alphas), alphas, materialize_grads=True)
         return total
 
     unrolled = {name: value.detach().requires_grad_() for name, value in unrolled.items()}

@@ -1,0 +1,205 @@
+"""The three alpha gradients against differences of the whole procedure, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from kinocell.learning.optim import optimizer_drift, sgd
+from kinocell.space.ops import OPS
+from kinocell.space.supernet import SuperNet
+from kinocell.space.wiring import SearchSpace
+from kinocell.strategies.outer import Loss, Method, outer_gradient
+from kinocell.strategies.relax import softmax
+
+STEP = 0.5
+
+
+class Smooth:
+    """A mixed network without kinks: tanh layers, an average over time; float64.
+
+    On ReLU and max pool, difference quotients disagree at the kinks, so no parity is asked there.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        generator = torch.Generator().manual_seed(seed)
+
+        def draw(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+        self.weights = {"first": draw(3, 5) / 2, "second": draw(3, 5) / 2, "last": draw(5, 4) / 2}
+        self.alphas = draw(2, 3)
+        self.train = (draw(6, 8, 3), torch.tensor([0, 1, 2, 3, 1, 2]))
+        self.valid = (draw(6, 8, 3), torch.tensor([3, 2, 1, 0, 0, 1]))
+
+    def loss(self, data: tuple[Tensor, Tensor]) -> Loss:
+        clips, labels = data
+
+        def value(weights: Mapping[str, Tensor], alphas: Tensor) -> Tensor:
+            mixing = softmax(alphas)
+            first = torch.tanh(clips @ weights["first"])
+            second = torch.tanh(clips @ weights["second"])
+            hidden = mixing[0, 0] * first + mixing[0, 1] * second
+            hidden = mixing[1, 0] * hidden + mixing[1, 1] * hidden.tanh()
+            logits = hidden.mean(dim=1) @ weights["last"]
+            return torch.nn.functional.cross_entropy(logits, labels)
+
+        return value
+
+    def gradient(self, method: Method, drift: Mapping[str, Tensor] | None = None) -> Tensor:
+        return outer_gradient(
+            self.loss(self.train),
+            self.loss(self.valid),
+            self.weights,
+            self.alphas,
+            step=STEP,
+            method=method,
+            drift=drift,
+        )
+
+    def procedure(self, alphas: Tensor, drift: Mapping[str, Tensor] | None = None) -> float:
+        """Held-out loss after the unrolled step, everything computed anew."""
+        weights = {name: w.clone().requires_grad_() for name, w in self.weights.items()}
+        inner = torch.autograd.grad(self.loss(self.train)(weights, alphas), list(weights.values()))
+        moved = {
+            name: w.detach() - STEP * (g + (drift[name] if drift else 0.0))
+            for (name, w), g in zip(weights.items(), inner, strict=True)
+        }
+        return float(self.loss(self.valid)(moved, alphas))
+
+    def differences(self, drift: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Central differences of `procedure` in every entry of alpha."""
+        h = 1e-5
+        result = torch.zeros_like(self.alphas)
+        for place in range(self.alphas.numel()):
+            shift = torch.zeros_like(self.alphas)
+            shift.view(-1)[place] = h
+            ahead = self.procedure(self.alphas + shift, drift)
+            behind = self.procedure(self.alphas - shift, drift)
+            result.view(-1)[place] = (ahead - behind) / (2 * h)
+        return result
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_exact_is_the_derivative_of_the_whole_procedure(seed: int) -> None:
+    problem = Smooth(seed)
+    torch.testing.assert_close(
+        problem.gradient("exact"), problem.differences(), atol=1e-8, rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_finite_agrees_with_the_derivative_of_the_whole_procedure(seed: int) -> None:
+    problem = Smooth(seed)
+    error = (problem.gradient("finite") - problem.differences()).abs().max()
+    assert error < 1e-6
+
+
+def test_the_second_order_term_is_not_small_here() -> None:
+    """Else the two tests above could not fail: first order must be far from the truth."""
+    problem = Smooth()
+    error = (problem.gradient("first") - problem.differences()).abs().max()
+    assert error > 1e-3
+
+
+def test_first_is_the_partial_derivative_of_the_held_out_loss() -> None:
+    problem = Smooth()
+    alphas = problem.alphas.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(problem.loss(problem.valid)(problem.weights, alphas), alphas)
+    torch.testing.assert_close(problem.gradient("first"), expected)
+
+
+@pytest.mark.parametrize("method", ["finite", "exact"])
+def test_momentum_and_decay_enter_the_unrolled_step(method: Method) -> None:
+    problem = Smooth()
+    parameters = {name: torch.nn.Parameter(w.clone()) for name, w in problem.weights.items()}
+    optimizer = sgd(parameters.values(), learning_rate=STEP, momentum=0.9, decay=3e-4)
+    for parameter in parameters.values():
+        optimizer.state[parameter]["momentum_buffer"] = torch.ones_like(parameter) / 3
+    drift = optimizer_drift(optimizer, parameters)
+    gradient = problem.gradient(method, drift)
+    torch.testing.assert_close(gradient, problem.differences(drift), atol=1e-6, rtol=1e-5)
+    assert (gradient - problem.gradient(method)).abs().max() > 1e-4
+
+
+def test_the_unrolled_step_is_the_step_that_sgd_takes() -> None:
+    problem = Smooth()
+    parameters = {name: torch.nn.Parameter(w.clone()) for name, w in problem.weights.items()}
+    optimizer = sgd(parameters.values(), learning_rate=STEP, momentum=0.9, decay=3e-4)
+    loss = problem.loss(problem.train)
+    for _ in range(2):  # the second step has momentum
+        drift = optimizer_drift(optimizer, parameters)
+        before = {name: p.detach().clone() for name, p in parameters.items()}
+        optimizer.zero_grad()
+        loss(parameters, problem.alphas).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        for name, parameter in parameters.items():
+            assert parameter.grad is not None
+            expected = before[name] - STEP * (parameter.grad + drift[name])
+            torch.testing.assert_close(parameter.detach(), expected)
+
+
+@pytest.mark.parametrize("method", ["first", "finite", "exact"])
+def test_nothing_that_is_passed_in_is_changed(method: Method) -> None:
+    problem = Smooth()
+    parameters = {name: torch.nn.Parameter(w.clone()) for name, w in problem.weights.items()}
+    alphas = torch.nn.Parameter(problem.alphas.clone())
+    outer_gradient(
+        problem.loss(problem.train),
+        problem.loss(problem.valid),
+        parameters,
+        alphas,
+        step=STEP,
+        method=method,
+    )
+    assert torch.equal(alphas, problem.alphas)
+    assert alphas.grad is None
+    for name, parameter in parameters.items():
+        assert torch.equal(parameter, problem.weights[name])
+        assert parameter.grad is None
+        assert parameter.requires_grad
+
+
+@pytest.mark.parametrize("method", ["first", "finite", "exact"])
+def test_a_loss_without_alpha_has_no_gradient(method: Method) -> None:
+    weights = {"w": torch.ones(2, dtype=torch.float64)}
+
+    def loss(weights: Mapping[str, Tensor], alphas: Tensor) -> Tensor:
+        return weights["w"].square().sum() + 0.0 * alphas.sum()
+
+    gradient = outer_gradient(
+        loss, loss, weights, torch.ones(1, 2, dtype=torch.float64), step=STEP, method=method
+    )
+    assert torch.equal(gradient, torch.zeros(1, 2, dtype=torch.float64))
+
+
+def test_another_method_is_refused() -> None:
+    problem = Smooth()
+    with pytest.raises(ValueError, match="must be first, finite or exact"):
+        problem.gradient("second")  # type: ignore[arg-type]
+
+
+def test_exact_differentiates_through_the_real_supernet() -> None:
+    """Tanh for ReLU is not needed here: along one direction, off the kinks, both agree."""
+    space = SearchSpace(nodes=1, ops={n: OPS[n] for n in ("conv_1", "avg_pool_3", "skip", "zero")})
+    torch.manual_seed(0)
+    network = SuperNet(space, 3, channels=2, layers=1, stem_stride=1).double()
+    clips = torch.randn(4, 3, 3, 5, 5, dtype=torch.float64)
+    labels = torch.tensor([0, 1, 2, 0])
+
+    def loss(weights: Mapping[str, Tensor], alphas: Tensor) -> Tensor:
+        logits = functional_call(network, dict(weights), (clips, softmax(alphas)))
+        return torch.nn.functional.cross_entropy(logits, labels)
+
+    weights = dict(network.named_parameters())
+    alphas = torch.randn(2, 4, dtype=torch.float64)
+    exact, finite = (
+        outer_gradient(loss, loss, weights, alphas, step=0.05, method=method)
+        for method in ("exact", "finite")
+    )
+    first = outer_gradient(loss, loss, weights, alphas, step=0.05, method="first")
+    assert (exact - finite).abs().max() < 0.05 * (exact - first).abs().max()
