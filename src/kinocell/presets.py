@@ -44,13 +44,19 @@ def small() -> RunConfig:
     """Your own videos on a computer without a GPU; what `kinocell run --data PATH` uses.
 
     Command: `kinocell run --data PATH --out DIR`
-    Clips of 8 frames at 64 px, a first-order search, no mirroring (left and right stay apart).
+    Clips of 8 frames at 64 px, a first-order search at 48 px, no mirroring (left and right stay
+    apart), 5 views per test video.
     """
     return RunConfig(
         prepare=PrepareConfig(short_side_px=73),
-        clips=ClipsConfig(size_px=64, flip=False),
+        clips=ClipsConfig(size_px=64, flip=False, crop_min=0.75),
         search=SearchConfig(
-            strategy="first", epochs=12, batch_size=16, learning_rate=0.05, alpha_learning_rate=3e-3
+            strategy="first",
+            epochs=8,
+            batch_size=16,
+            size_px=48,
+            learning_rate=0.05,
+            alpha_learning_rate=0.02,
         ),
         train=TrainConfig(
             epochs=60,
@@ -59,6 +65,7 @@ def small() -> RunConfig:
             learning_rate=0.05,
             label_smoothing=0.1,
         ),
+        evaluate=EvaluateConfig(views=5),
     )
 
 

@@ -20,7 +20,7 @@ SMALL = ClipsConfig(segments=2, frames_per_segment=2, size_px=28, workers=0)
 
 def first(batches: object, count: int) -> list[Batch]:
     assert hasattr(batches, "__next__")
-    return list(itertools.islice(batches, count))  # type: ignore[call-overload,no-any-return]
+    return list(itertools.islice(batches, count))  # type: ignore[call-overload]
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -60,9 +60,7 @@ def test_stream_goes_on_exactly_from_any_step(prepared: Prepared) -> None:
     assert all(same(one, other) for one, other in zip(whole[6:], late, strict=True))
 
 
-def test_workers_give_the_same_stream(
-    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_give_the_same_stream(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rooms, "loader_workers", lambda workers: workers)
     rows = prepared.manifest.rows("train")
     streams = [
@@ -111,7 +109,9 @@ def test_flip_mirrors_about_half_of_the_clips_and_can_be_turned_off() -> None:
     for flip, low, high in ((True, 60, 140), (False, 0, 0)):
         config = ClipsConfig(size_px=28, flip=flip)
         mirrored = sum(
-            bool(clip_tensor(frames, config, generator=torch.Generator().manual_seed(s))[0, 0, 0, 0])
+            bool(
+                clip_tensor(frames, config, generator=torch.Generator().manual_seed(s))[0, 0, 0, 0]
+            )
             for s in range(200)
         )
         assert low <= mirrored <= high

@@ -20,7 +20,7 @@ Reader = Callable[[Frames], int]
 Writer = Callable[..., Path]
 
 PACKED = Path(__file__).parent / "files" / "xvid_packed_b_frames.avi"
-"""Made for this project in UCF101's format: 175 frames written, 174 come out, number 173 is lost."""
+"""Made for this project in UCF101's format: 175 frames written, 174 decode, 173 is lost."""
 
 
 def packed_number(frame: Frames) -> int:

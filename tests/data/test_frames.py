@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from kinocell.data.encoding import EncodedVideo, encode_frames
-from kinocell.data.frames import FrameStore, StoreSettings, StoreWriter
+from kinocell.data.frames import FrameStore, StoreSettings, StoreWriter, only_writer
 from kinocell.errors import RunError, StoreError, VideoError
 
 Frames = NDArray[np.uint8]
@@ -49,7 +49,7 @@ def test_raw_frames_come_back_exactly(tmp_path: Path) -> None:
     assert store.num_frames.tolist() == [5, 1, 9]
     assert store.fps.tolist() == pytest.approx([25, 0, 25])
     for video, count in enumerate([5, 1, 9]):
-        wanted = list(range(count))[::-1] + [0, 0]
+        wanted = [*reversed(range(count)), 0, 0]
         assert np.array_equal(store.read(video, wanted), some_frames(video, count)[wanted])
 
 
@@ -177,6 +177,14 @@ def test_damaged_jpeg_is_refused(tmp_path: Path) -> None:
     path.write_bytes(bytes(path.stat().st_size))
     with pytest.raises(StoreError, match="frame 1 is damaged"):
         FrameStore(tmp_path).read(0, [1])
+
+
+def test_second_writer_is_refused_while_the_first_is_at_work(tmp_path: Path) -> None:
+    refused = pytest.raises(StoreError, match="Another process is filling")
+    with only_writer(tmp_path), refused, only_writer(tmp_path):
+        pass
+    with only_writer(tmp_path):
+        pass
 
 
 def test_full_disk_is_one_sentence_and_loses_nothing(tmp_path: Path) -> None:

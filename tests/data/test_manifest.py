@@ -95,7 +95,7 @@ def test_group_in_train_and_test_is_refused_by_name() -> None:
 
 
 def test_split_for_some_videos_only_is_refused() -> None:
-    with pytest.raises(ManifestError, match="1 of 3 videos have no split, first '2.mp4'"):
+    with pytest.raises(ManifestError, match=r"1 of 3 videos have no split, first '2\.mp4'"):
         from_names(
             Path(), ["1.mp4", "2.mp4", "3.mp4"], ["a", "b", "a"], splits=["train", "", "test"]
         )

@@ -46,9 +46,7 @@ def test_slots_cover_the_video_and_nest_in_its_segments(
     num_frames: int, num_segments: int, each: int
 ) -> None:
     cut = slots(num_frames, num_segments * each)
-    assert [frame for start, stop in cut for frame in range(start, stop)] == list(
-        range(num_frames)
-    )
+    assert [frame for start, stop in cut for frame in range(start, stop)] == list(range(num_frames))
     assert [cut[i * each][0] for i in range(num_segments)] == [
         start for start, _ in slots(num_frames, num_segments)
     ]

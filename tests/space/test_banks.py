@@ -97,7 +97,7 @@ def test_an_operator_that_changes_the_shape_is_named() -> None:
         return nn.MaxPool3d(2)
 
     banks = SourceBanks(SearchSpace(ops={**OPS, "shrinking": shrinking}), 4, 2)
-    with pytest.raises(ValueError, match="'shrinking' turns .* keeps the shape"):
+    with pytest.raises(ValueError, match=r"'shrinking' turns .* keeps the shape"):
         banks(torch.randn(1, 4, 4, 8, 8), torch.rand(2, 9))
 
 

@@ -6,7 +6,7 @@ import torch
 from kinocell.errors import GenotypeError
 from kinocell.space.cost import num_parameters
 from kinocell.space.genotype import Genotype, Kept
-from kinocell.space.network import Network
+from kinocell.space.network import Module, Network
 from kinocell.space.ops import OPS, Mid
 
 
@@ -20,7 +20,7 @@ def repeated(name: str, mid: Mid = "equal") -> Genotype:
 
 
 def by_hand(per_edge: int, classes: int) -> int:
-    """Parameters of six layers of 8, 8, 16, 16, 32, 32 channels; `per_edge` times C*C a kept edge."""
+    """Parameters of six layers; a kept edge has `per_edge` times C*C weights and a BN."""
     total = 3 * 8 * 9 + 2 * 8  # stem
     widths, known = [8, 8, 16, 16, 32, 32], [8, 8]
     for c in widths:
@@ -54,6 +54,7 @@ def test_a_node_is_the_sum_of_its_kept_connections() -> None:
         op_names=tuple(OPS),
     )
     module = Network(genotype, 3, channels=4, layers=1).double().modules_[0].eval()
+    assert isinstance(module, Module)
     x = torch.randn(1, 4, 2, 5, 5, dtype=torch.float64)
     first, second = module.adaptions[0](x), module.adaptions[1](x)
     expected = torch.cat([first + second, second + (first + second)], dim=1)

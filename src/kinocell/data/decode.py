@@ -28,6 +28,9 @@ DECODER = f"PyAV {av.__version__}"
 CUT_OFF_SHARE = 0.95
 """A file that holds fewer than this share of the frames it announces is cut off."""
 
+ROUNDING_SECONDS = 1e-6
+"""Files keep times as fractions: a frame at 1.2 seconds is not in front of 1.2000000000000002."""
+
 MPEG4_BITS_PER_SECOND = 1_500_000
 
 Frame = NDArray[np.uint8]
@@ -176,10 +179,11 @@ def _decoded(
                     time = float(count) if frame.time is None else float(frame.time)
                     first = time if first is None else first
                     count += 1
-                    if time - first >= end_seconds:
+                    seconds = time - first
+                    if seconds >= end_seconds - ROUNDING_SECONDS:
                         return
-                    if time - first >= start_seconds:
-                        yield time - first, frame
+                    if seconds >= start_seconds - ROUNDING_SECONDS:
+                        yield seconds, frame
             announced = stream.frames
     except av.error.MemoryError as error:
         raise VideoError(f"{path} needs more memory to decode than there is.") from error

@@ -14,10 +14,12 @@ stopped and ends with the same bytes.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
+import sys
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +31,9 @@ from numpy.typing import NDArray
 from kinocell import runs
 from kinocell.data.encoding import EncodedVideo
 from kinocell.errors import StoreError
+
+if sys.platform != "win32":
+    import fcntl
 
 FORMAT = 1
 OFFSET_BYTES = 8
@@ -46,6 +51,32 @@ class StoreSettings:
     jpeg_quality: int
     decoder: str
     format: int = FORMAT
+
+
+@contextlib.contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Keep a second process from writing to the same store; it ends with the process.
+
+    Raises:
+        StoreError: Another process is writing to it now.
+        RunError: The folder cannot be written.
+    """
+    path = folder / ".lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("wb")
+    except OSError as error:
+        raise runs.disk_error(path, error) from error
+    with file:
+        try:
+            if sys.platform != "win32":
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(
+                f"Another process is filling {folder} just now. Wait until it is done, then run "
+                "the same command again."
+            ) from error
+        yield
 
 
 class StoreWriter:
@@ -181,7 +212,7 @@ class FrameStore:
                 self.widths: NDArray[np.int64] = index["width"].astype(np.int64)
                 self.fps: NDArray[np.float64] = index["fps"].astype(np.float64)
                 self.seconds: NDArray[np.float64] = index["seconds"].astype(np.float64)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise StoreError(f"{index_path} is damaged ({error}). Prepare again.") from error
         self._open()
 

@@ -276,11 +276,11 @@ def _cut(
     counts = np.zeros((len(names), len(videos.class_names)), np.int64)
     np.add.at(counts, (group_of, videos.labels[rows]), 1)
     groups_per_class = (counts > 0).sum(0)
-    kind = "group" if videos.grouped else "video"
+    kind = "group" if videos.grouped else "video file"
     if single := [videos.class_names[c] for c in np.flatnonzero(groups_per_class == 1)]:
         raise ManifestError(
             f"{_number(single, 'class has', 'classes have')} only one {kind}, which cannot be in "
-            f"both of {purpose}. Add videos of another {kind}, or leave the class out."
+            f"both of {purpose}. Add another {kind}, or leave the class out."
         )
     rng = np.random.default_rng([seed, len(rows)])
     chosen = cuts.cut(counts[:, groups_per_class > 0], fraction, keep, rng)

@@ -51,12 +51,12 @@ Change = Callable[[Curve, float], tuple[Curve | float, Curve | float, Curve | fl
 
 def _oscillation(time: Curve, speed: float) -> Curve:
     """To and fro, a quarter of the frame to each side."""
-    swing: Curve = 0.25 * np.sin(2 * np.pi * 1.1 * speed * time)
+    swing: Curve = 0.25 * np.sin(2 * np.pi * 1.7 * speed * time)
     return swing
 
 
 MOTIONS: Mapping[str, Change] = {
-    "grow": lambda time, speed: (0, 0, 0, 0.9 * speed * time),
+    "grow": lambda time, speed: (0, 0, 0, speed * time),
     "move_down": lambda time, speed: (0, speed * time, 0, 0),
     "move_left": lambda time, speed: (-speed * time, 0, 0, 0),
     "move_right": lambda time, speed: (speed * time, 0, 0, 0),
@@ -65,11 +65,12 @@ MOTIONS: Mapping[str, Change] = {
     "oscillate_vertical": lambda time, speed: (0, _oscillation(time, speed), 0, 0),
     "rotate_ccw": lambda time, speed: (0, 0, -speed * time, 0),
     "rotate_cw": lambda time, speed: (0, 0, speed * time, 0),
-    "shrink": lambda time, speed: (0, 0, 0, -0.9 * speed * time),
+    "shrink": lambda time, speed: (0, 0, 0, -speed * time),
 }
 """The classes. Speed is in frame sides, turns or size ranges per video."""
 
-SPEED = (0.9, 1.5)
+SPEED = (0.5, 0.9)
+"""Slow enough that two frames of a clip, a slot or two apart, still show which way it went."""
 
 
 def render(folder: Path, config: SyntheticConfig) -> Path:
@@ -209,7 +210,7 @@ def _background(rng: np.random.Generator, look: textures.Family) -> NDArray[np.f
     """A cluttered texture with things of the same family that stay where they are."""
     margin = 4 * SHAKE_PX
     still = textures.background(rng, look, HEIGHT_PX + margin, WIDTH_PX + margin)
-    for _ in range(int(rng.integers(1, 4))):
+    for _ in range(int(rng.integers(0, 3))):
         resting = Path4(**{name: rng.random(1) for name in ("x", "y", "angle", "size")})
         _draw(still[None], textures.thing(rng, look), resting, np.zeros((1, 2), np.int64))
     return still

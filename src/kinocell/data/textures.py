@@ -125,12 +125,13 @@ def smooth_noise(
 def _blend(size: int, cells: int) -> Picture:
     """How much of each of `cells + 1` grid lines is in each pixel, `[size, cells + 1]`."""
     places = np.linspace(0, cells, size)
-    shares: Picture = np.clip(1 - abs(places[:, None] - np.arange(cells + 1)), 0, 1)
-    return shares.astype(np.float32)
+    shares: Picture = 1 - abs(places[:, None] - np.arange(cells + 1)).astype(np.float32)
+    return shares.clip(0, 1)
 
 
 def _colours(rng: np.random.Generator) -> Picture:
     """Three colours that differ clearly: dark, middle and light in random hues."""
     levels = np.array([0.2, 0.5, 0.8])[:, None] + rng.uniform(-0.08, 0.08, (3, 1))
     hues = rng.uniform(-0.3, 0.3, (3, 3))
-    return np.clip(levels + hues - hues.mean(1, keepdims=True), 0, 1).astype(np.float32)
+    colours: Picture = (levels + hues - hues.mean(1, keepdims=True)).astype(np.float32)
+    return colours.clip(0, 1)

@@ -68,7 +68,7 @@ def ordered_results(
     except BrokenProcessPool as error:
         raise StoreError(
             "A worker process was killed, most likely because memory ran out. Use fewer with "
-            "--workers 1; the same command goes on where it stopped."
+            "--prepare.workers 1; the same command goes on where it stopped."
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

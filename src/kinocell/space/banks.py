@@ -131,18 +131,19 @@ class SourceBanks(nn.Module):
 
     def _mix_shared(self, x: Tensor, weights: Tensor) -> Tensor:
         """Skip and pools, once per source, mixed per connection as one 1x1x1 convolution."""
-        outputs = {
-            "max_pool_3": lambda: self.norm(max_pool(x)),
-            "avg_pool_3": lambda: self.norm(average_pool(x)),
-            "skip": lambda: x,
-        }
-        stacked = torch.cat([outputs[name]() for name in self.shared], 1)
+        stacked = torch.cat([self._shared_output(name, x) for name in self.shared], 1)
         mix = weights[:, [self.columns[name] for name in self.shared]]
         eye = torch.eye(self.channels, dtype=mix.dtype, device=mix.device)
         kernel = torch.einsum("ek,oc->eokc", mix, eye).reshape(
             self.num_edges * self.channels, -1, 1, 1, 1
         )
         return conv(stacked, kernel)
+
+    def _shared_output(self, name: str, x: Tensor) -> Tensor:
+        if name == "skip":
+            return x
+        y: Tensor = self.norm(max_pool(x) if name == "max_pool_3" else average_pool(x))
+        return y
 
     @torch.no_grad()
     def operator(self, name: str, edge: int) -> nn.Module:

@@ -104,7 +104,7 @@ def fold_space(x: Tensor) -> Tensor:
 
 def unfold_space(x: Tensor, height: int, width: int) -> Tensor:
     """The way back from `fold_space`."""
-    return x.unflatten(3, (height, width))
+    return x.reshape(*x.shape[:3], height, width)
 
 
 def max_pool(x: Tensor) -> Tensor:

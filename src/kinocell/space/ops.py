@@ -140,7 +140,7 @@ def field_of_view(builder: Builder) -> tuple[int, int, int]:
     """
     size = 13
     generator = torch.Generator().manual_seed(0)
-    operator = builder(2, norm=lambda channels: nn.Identity()).eval()
+    operator = builder(2, norm=nn.Identity).eval()
     clips = torch.rand(32, 2, size, size, size, generator=generator).requires_grad_()
     centre = operator(clips)[:, :, size // 2, size // 2, size // 2]
     if not centre.requires_grad:

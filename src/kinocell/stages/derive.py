@@ -38,7 +38,9 @@ def choose(folder: Path, which: Literal["best", "last"]) -> Genotype:
             f"{folder} has no genotypes yet. Run `kinocell search --out {folder.parent}` first."
         )
     # A later epoch with the same accuracy has seen more, so it wins a tie.
-    row = max(rows, key=lambda r: (r["valid_accuracy"], r["epoch"])) if which == "best" else rows[-1]
+    row = (
+        max(rows, key=lambda r: (r["valid_accuracy"], r["epoch"])) if which == "best" else rows[-1]
+    )
     found = Genotype.from_dict(row["genotype"], where=str(folder / "genotypes.jsonl"))
     genotype = Genotype(
         nodes=found.nodes,

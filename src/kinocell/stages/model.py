@@ -100,7 +100,14 @@ def load_model(path: Path, *, ops: Mapping[str, Builder] = OPS) -> Model:
         network.load_state_dict(weights)
     except GenotypeError:
         raise
-    except (safetensors.SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (
+        safetensors.SafetensorError,
+        OSError,
+        KeyError,
+        ValueError,
+        TypeError,
+        RuntimeError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunError(
             f"{path} is damaged or not a kinocell model ({reason}). Train again, or copy it anew."

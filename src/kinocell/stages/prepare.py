@@ -21,7 +21,7 @@ from kinocell.console import progress, say
 from kinocell.data import changes, decode, synthetic
 from kinocell.data.datasets import LIST_NAME, read_dataset
 from kinocell.data.encoding import EncodedVideo, encode_frames
-from kinocell.data.frames import StoreSettings, StoreWriter
+from kinocell.data.frames import StoreSettings, StoreWriter, only_writer
 from kinocell.data.manifest import NO_SPLIT, Manifest, halves, split_by_group
 from kinocell.data.workers import ordered_results
 from kinocell.errors import ManifestError, StoreError, VideoError
@@ -43,30 +43,31 @@ def prepare(config: RunConfig, *, manifest: Manifest | None = None) -> Path:
         RunError: The folder was prepared with other settings; the disk is full.
     """
     folder = prepared_folder(config)
-    source = Path(config.data).absolute() if config.data else None
-    if manifest is None and source and (folder / "done.json").exists() and not source.exists():
-        settings = _settings(config, "", True)
-        settings |= _kept(folder, ("data", "seed", "test_fraction"))
-        runs.stage_is_done(folder, settings)
+    embedded = manifest is None and not config.data
+    source = Path(config.data).absolute() if config.data else folder.parent / "videos"
+    if manifest is None and (folder / "done.json").exists() and not source.exists():
+        cut_here = "seed" in runs.read_json(folder / "config.json", "a config")["config"]
+        runs.stage_is_done(
+            folder, _settings(config, folder, "" if embedded else str(source), cut_here)
+        )
         say(f"prepare: {_summary_line(folder)}; {source} itself is gone.")
         return folder
     if manifest is None:
-        if source is None:
-            source = synthetic.render(folder.parent / "videos", config.synthetic)
-        manifest = read_dataset(source)
-    manifest.check()
+        manifest = read_dataset(synthetic.render(source, config.synthetic) if embedded else source)
+    else:
+        manifest.check()
+        source = manifest.root
     no_split = bool((manifest.splits == NO_SPLIT).all())
-    settings = _settings(config, str(source or manifest.root), no_split)
+    settings = _settings(config, folder, "" if embedded else str(source), no_split)
     if no_split:
-        if config.prepared and (folder / "config.json").exists():
-            settings |= _kept(folder, ("seed", "test_fraction"))
         manifest = split_by_group(manifest, settings["test_fraction"], settings["seed"])
     if runs.stage_is_done(folder, settings):
         changes.refuse_changes(folder, manifest)
         say(f"prepare: {_summary_line(folder)}.")
         return folder
     _tell(manifest, source, no_split, settings)
-    _fill(folder, manifest, config)
+    with only_writer(folder / "frames"):
+        _fill(folder, manifest, config)
     return folder
 
 
@@ -75,8 +76,15 @@ def prepared_folder(config: RunConfig) -> Path:
     return Path(config.prepared) if config.prepared else Path(config.out) / "prepare"
 
 
-def _settings(config: RunConfig, data: str, cut_here: bool) -> dict[str, Any]:
-    """What the prepared folder depends on; how many processes made it is not part of that."""
+def _settings(config: RunConfig, folder: Path, data: str, cut_here: bool) -> dict[str, Any]:
+    """What the prepared folder depends on; how many processes made it is not part of that.
+
+    Args:
+        config: Of the run.
+        folder: Prepared already, perhaps; runs that share it share its split.
+        data: Where the videos are; empty for the embedded ones.
+        cut_here: The data names no split.
+    """
     settings: dict[str, Any] = {
         "data": data,
         "short_side_px": config.prepare.short_side_px,
@@ -84,27 +92,22 @@ def _settings(config: RunConfig, data: str, cut_here: bool) -> dict[str, Any]:
         "jpeg_quality": config.prepare.jpeg_quality,
         "decoder": decode.DECODER,
     }
-    if not config.data:
+    if not data:
         settings["synthetic"] = asdict(config.synthetic)
     if cut_here:
         settings |= {"seed": config.seed, "test_fraction": config.prepare.test_fraction}
+    if cut_here and config.prepared and (folder / "config.json").exists():
+        old = runs.read_json(folder / "config.json", "the config of a stage")["config"]
+        settings |= {name: old[name] for name in ("seed", "test_fraction") if name in old}
     return settings
 
 
-def _kept(folder: Path, names: tuple[str, ...]) -> dict[str, Any]:
-    """Settings that an existing prepared folder was made with."""
-    old = runs.read_json(folder / "config.json", "the config of a stage")["config"]
-    return {name: old[name] for name in names if name in old}
-
-
-def _tell(
-    manifest: Manifest, source: Path | None, no_split: bool, settings: Mapping[str, Any]
-) -> None:
+def _tell(manifest: Manifest, source: Path, no_split: bool, settings: Mapping[str, Any]) -> None:
     """What was found, and how it was cut."""
     parts = [f"{len(manifest)} videos, {len(manifest.class_names)} classes"]
     if manifest.grouped:
         parts.append(f"{len(manifest.group_names)} groups")
-    if source is not None and source.is_dir() and (source / LIST_NAME).is_file():
+    if source.is_dir() and (source / LIST_NAME).is_file():
         parts.append(f"listed in {LIST_NAME}")
     say(f"prepare: {', '.join(parts)} in {manifest.root}")
     train, test = manifest.rows("train"), manifest.rows("test")

@@ -23,7 +23,14 @@ from torch.func import functional_call
 from kinocell import runs
 from kinocell.config import RunConfig, SearchConfig, to_dict
 from kinocell.console import Table, duration, progress, say
-from kinocell.data.clips import Batch, Prepared, as_input, open_prepared, test_batches, training_batches
+from kinocell.data.clips import (
+    Batch,
+    Prepared,
+    as_input,
+    open_prepared,
+    test_batches,
+    training_batches,
+)
 from kinocell.data.manifest import halves
 from kinocell.errors import SearchError, pick
 from kinocell.learning import optim
@@ -277,9 +284,7 @@ def _epoch(state: _State) -> SearchEpoch:
             "alpha_optimizer": state.alpha_optimizer.state_dict(),
         },
     )
-    return SearchEpoch(
-        epoch=state.epoch - 1, genotype=genotype, alphas=alphas, metrics=metrics
-    )
+    return SearchEpoch(epoch=state.epoch - 1, genotype=genotype, alphas=alphas, metrics=metrics)
 
 
 def _step(
@@ -308,9 +313,7 @@ def _step(
         if settings.unrolled == "optimizer"
         else None
     )
-    gradient = state.strategy.outer_grad(
-        train_loss, valid_loss, weights, state.alphas, rate, drift
-    )
+    gradient = state.strategy.outer_grad(train_loss, valid_loss, weights, state.alphas, rate, drift)
     _check_finite(state, index, alpha_batch, "gradient of alpha", gradient)
     state.alphas.grad = gradient
     state.alpha_optimizer.step()
@@ -398,7 +401,7 @@ def _origin(state: _State) -> dict[str, Any]:
 
 
 def _settings(config: RunConfig, space: SearchSpace | None) -> dict[str, Any]:
-    settings = {
+    settings: dict[str, Any] = {
         "seed": config.seed,
         "clips": folders.clip_settings(config.clips),
         "search": to_dict(config.search),

@@ -17,7 +17,14 @@ import torch.nn.functional as F
 from kinocell import runs
 from kinocell.config import RunConfig, TrainConfig, to_dict
 from kinocell.console import Table, duration, progress, say
-from kinocell.data.clips import Batch, Prepared, as_input, open_prepared, test_batches, training_batches
+from kinocell.data.clips import (
+    Batch,
+    Prepared,
+    as_input,
+    open_prepared,
+    test_batches,
+    training_batches,
+)
 from kinocell.errors import SearchError
 from kinocell.learning import optim
 from kinocell.learning.device import choose_device, device_name

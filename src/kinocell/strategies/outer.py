@@ -2,9 +2,11 @@
 
 Nothing about networks or data: both losses are functions of weights and alphas.
 
-With one unrolled step  w' = w - step * dL_train/dw (w, alpha)  the gradient is (method, section 3)
+With one unrolled step  w' = w - step * dL_train/dw (w, alpha)  the gradient is
 
-    dL_valid/dalpha (w', alpha)  -  step * d2L_train/(dalpha dw) (w, alpha) . dL_valid/dw (w', alpha)
+    dL_valid/dalpha (w', alpha) - step * d2L_train/(dalpha dw) (w, alpha) . dL_valid/dw (w', alpha)
+
+(Peng et al. 2019, Eq. 3 and 4, after DARTS).
 """
 
 from __future__ import annotations

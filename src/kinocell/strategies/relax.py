@@ -20,7 +20,8 @@ def softmax(alphas: Tensor) -> Tensor:
 
 def entropy(mixing_weights: Tensor) -> Tensor:
     """Mean entropy of the connections, in nats; log(operators) at the start, 0 when decided."""
-    return -torch.special.xlogy(mixing_weights, mixing_weights).sum(dim=-1).mean()
+    products: Tensor = torch.special.xlogy(mixing_weights, mixing_weights)
+    return -products.sum(dim=-1).mean()
 
 
 def max_entropy(num_ops: int) -> float:

@@ -27,7 +27,7 @@
     const upright = place.clientWidth < 640;
     const layout = new dagre.graphlib.Graph({ multigraph: true });
     layout.setGraph({
-      rankdir: upright ? "TB" : "LR", nodesep: upright ? 18 : 34, ranksep: upright ? 34 : 60,
+      rankdir: upright ? "TB" : "LR", nodesep: upright ? 18 : 34, ranksep: upright ? 56 : 84,
       edgesep: 14, marginx: 4, marginy: 4,
     });
     layout.setDefaultEdgeLabel(() => ({}));
@@ -47,6 +47,7 @@
     const drawn = layout.edges().map((key) => layout.edge(key)).filter((edge) => edge.family);
     const boxes = [...nodes, ...drawn.filter((edge) => edge.op)];
     setPorts(drawn, nodes, upright);
+    straightenLabels(drawn, upright);
     const bends = drawn.flatMap((edge) => edge.points); // dagre's own size leaves some outside
     const range = (axis, side) => [
       Math.min(...boxes.map((box) => box[axis] - box[side] / 2), ...bends.map((p) => p[axis])) - 4,
@@ -99,6 +100,19 @@
           point[across] = node[across] + (place - (ends.length - 1) / 2) * step;
         });
       }
+    }
+  }
+
+  // Straight behind the label, so that a line bends only where no label hides it.
+  function straightenLabels(edges, upright) {
+    const [along, depth] = upright ? ["y", "height"] : ["x", "width"];
+    for (const edge of edges.filter((edge) => edge.op)) {
+      const { x, y } = edge;
+      const distance = (point) => Math.hypot(point.x - x, point.y - y);
+      const nearest = Math.min(...edge.points.slice(1, -1).map(distance));
+      const place = edge.points.findIndex((point) => distance(point) === nearest);
+      const ends = [-1, 1].map((sign) => ({ x, y, [along]: edge[along] + (sign * edge[depth]) / 2 }));
+      edge.points.splice(place, 1, ...ends);
     }
   }
 
