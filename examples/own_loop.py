@@ -1,6 +1,6 @@
 """A search whose loop is yours: it ends when the found module has stayed the same for a while.
 
-    python examples/own_loop.py [DIR]
+python examples/own_loop.py [DIR]
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ def main(out: Path) -> None:
         synthetic=kc.SyntheticConfig(videos=40, groups=4),
         prepare=kc.PrepareConfig(short_side_px=37),
         clips=kc.ClipsConfig(size_px=32, flip=False),
-        search=kc.SearchConfig(strategy="first", epochs=12, batch_size=10, choose="last"),
+        search=kc.SearchConfig(
+            strategy="first", epochs=12, batch_size=10, alpha_learning_rate=0.01, choose="last"
+        ),
     )
     kc.prepare(config)
     before, stayed = None, 0

@@ -1,6 +1,6 @@
 """A search and a training with an operator of your own, on embedded videos, in about 20 seconds.
 
-    python examples/own_operator.py [DIR]
+python examples/own_operator.py [DIR]
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main(out: Path) -> None:
         synthetic=kc.SyntheticConfig(videos=80, groups=4),
         prepare=kc.PrepareConfig(short_side_px=37),
         clips=kc.ClipsConfig(size_px=32, flip=False),
-        search=kc.SearchConfig(strategy="first", epochs=2, batch_size=10, learning_rate=0.05),
+        search=kc.SearchConfig(strategy="first", epochs=2, batch_size=10, alpha_learning_rate=0.01),
         train=kc.TrainConfig(epochs=4, batch_size=20, schedule="onecycle", learning_rate=0.05),
     )
     ops = {**kc.OPS, "change": change}

@@ -1,7 +1,7 @@
 """Videos for all tests, encoded here: nothing is downloaded and nothing lies in the repository.
 
 The encoder is called directly, not through kinocell: what is read is compared with what was
-written by another program.
+written by another program. At the end: one tiny run through the real stages.
 """
 
 from __future__ import annotations
@@ -9,15 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kinocell.config import PrepareConfig, RunConfig
+from kinocell.config import PrepareConfig, RunConfig, from_dict
 from kinocell.data.clips import Prepared, open_prepared
+from kinocell.data.synthetic import MOTIONS
+from kinocell.stages.evaluate import evaluate
 from kinocell.stages.prepare import prepare
+from kinocell.stages.search import search
+from kinocell.stages.train import train
 
 Frames = NDArray[np.uint8]
 NUM_BITS = 8
@@ -126,3 +131,68 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, video_csv: Path) -> Prepa
     out = tmp_path_factory.mktemp("run")
     settings = PrepareConfig(short_side_px=32, workers=1)
     return open_prepared(prepare(RunConfig(data=str(video_csv), out=str(out), prepare=settings)))
+
+
+TINY: dict[str, Any] = {
+    "device": "cpu",
+    "synthetic": {"videos": 4 * len(MOTIONS), "groups": 4},
+    "prepare": {"short_side_px": 20, "codec": "raw", "workers": 1},
+    "clips": {
+        "segments": 2,
+        "frames_per_segment": 2,
+        "size_px": 16,
+        "crop_min": 0.8,
+        "crop_max": 0.8,
+        "flip": False,
+        "workers": 0,
+    },
+    "search": {
+        "epochs": 2,
+        "batch_size": 4,
+        "channels": 2,
+        "layers": 2,
+        "nodes": 2,
+        "unrolled": "optimizer",
+    },
+    "train": {
+        "epochs": 2,
+        "batch_size": 8,
+        "channels": 2,
+        "layers": 3,
+        "dropout": 0.2,
+        "schedule": "onecycle",
+        "label_smoothing": 0.1,
+    },
+    "evaluate": {"views": 2, "batch_size": 4},
+}
+"""Everything on, everything small: one video of each class in each of 4 groups, one for testing."""
+
+
+@pytest.fixture(scope="session")
+def tiny_prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Synthetic videos in a frame store of raw pixels; not to be changed."""
+    out = tmp_path_factory.mktemp("tiny") / "run"
+    return prepare(from_dict(RunConfig, TINY | {"out": str(out)}, "the tests"))
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_prepared: Path) -> Callable[..., RunConfig]:
+    """`tiny(out, seed=1, search={"epochs": 3})`: the settings of a tiny run, some changed."""
+
+    def config(out: Path, **changes: Any) -> RunConfig:
+        values = TINY | {"out": str(out), "prepared": str(tiny_prepared)}
+        for name, value in changes.items():
+            values[name] = TINY[name] | value if isinstance(value, dict) else value
+        return from_dict(RunConfig, values, "the tests")
+
+    return config
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny: Callable[..., RunConfig], tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """A run that is searched, trained and evaluated; not to be changed."""
+    config = tiny(tmp_path_factory.mktemp("tiny_run") / "run")
+    search(config)
+    train(config)
+    evaluate(config)
+    return config

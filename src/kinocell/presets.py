@@ -24,19 +24,25 @@ def demo() -> RunConfig:
     Command: `kinocell run --preset demo --out demo-run`
     """
     return RunConfig(
-        synthetic=SyntheticConfig(videos=480, groups=12),
-        prepare=PrepareConfig(short_side_px=64),
-        clips=ClipsConfig(size_px=56, flip=False),
+        synthetic=SyntheticConfig(videos=640, groups=20),
+        prepare=PrepareConfig(short_side_px=54),
+        # The whole frame is seen: things wrap around its edges, so a crop would cut them in two.
+        clips=ClipsConfig(size_px=48, flip=False, crop_min=0.9, crop_max=1.0),
         search=SearchConfig(
-            strategy="first", epochs=4, batch_size=16, learning_rate=0.05, alpha_learning_rate=3e-3
+            strategy="first",
+            epochs=4,
+            batch_size=16,
+            learning_rate=0.05,
+            alpha_learning_rate=0.02,
         ),
         train=TrainConfig(
-            epochs=16,
-            batch_size=32,
+            epochs=20,
+            batch_size=16,
             schedule="onecycle",
             learning_rate=0.05,
             label_smoothing=0.1,
         ),
+        evaluate=EvaluateConfig(views=3),
     )
 
 

@@ -1,18 +1,22 @@
 """A made-up run folder that is complete: what every stage leaves, without having run any.
 
-The numbers are drawn, not measured; the real stages are tested end to end elsewhere.
+The numbers are drawn, not measured; the real stages are tested end to end elsewhere. At the end:
+what the tests of the real stages share, to spoil prepared videos and to compare results.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import math
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from kinocell import runs
 from kinocell.config import RunConfig, from_dict, to_dict
@@ -227,3 +231,79 @@ def _epoch(epoch: int, done: float, rng: np.random.Generator) -> dict[str, Any]:
 
 def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     runs.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+# --- for the tests of the real stages ----------------------------------------------------------
+
+TIMES = {"seconds", "step_seconds", "data_share", "milliseconds", "milliseconds_p90"}
+
+
+@pytest.fixture
+def spoilt(tiny_prepared: Path, tmp_path: Path) -> Callable[..., Path]:
+    """`spoilt(noise=rows, edit=change)`: a copy of the tiny prepared videos, changed.
+
+    The frames of the rows in `noise` become noise (or all the same, for `blank`); `edit` may
+    change each row of manifest.csv, given as a dict with a number.
+    """
+
+    def make(
+        *,
+        noise: Sequence[int] = (),
+        blank: Sequence[int] = (),
+        edit: Callable[[int, dict[str, str]], None] = lambda row, video: None,
+    ) -> Path:
+        folder = tmp_path / "spoilt"
+        shutil.copytree(tiny_prepared, folder)
+        ends = [
+            0,
+            *(video["end_byte"] for video in runs.read_jsonl(folder / "frames/videos.jsonl")),
+        ]
+        pixels = np.fromfile(folder / "frames/frames.bin", np.uint8)
+        rng = np.random.default_rng(0)
+        for row in noise:
+            span = slice(ends[row], ends[row + 1])
+            pixels[span] = rng.integers(0, 256, span.stop - span.start, np.uint8)
+        for row in blank:
+            pixels[ends[row] : ends[row + 1]] = 100
+        pixels.tofile(folder / "frames/frames.bin")
+        with (folder / "manifest.csv").open(encoding="utf-8", newline="") as file:
+            videos = list(csv.DictReader(file))
+        for row, video in enumerate(videos):
+            edit(row, video)
+        with (folder / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(videos[0]))
+            writer.writeheader()
+            writer.writerows(videos)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def outcome() -> Callable[[Path], dict[str, Any]]:
+    """`outcome(folder)`: all that a stage has left, to the last bit, but times and its config."""
+    return _outcome
+
+
+def _outcome(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name == "config.json":
+            continue
+        if path.suffix == ".jsonl":
+            found[path.name] = _without_times(runs.read_jsonl(path))
+        elif path.suffix == ".json":
+            found[path.name] = _without_times(json.loads(path.read_text(encoding="utf-8")))
+        elif path.suffix == ".pt":
+            found[path.name] = _without_times(torch.load(path, weights_only=True))
+        else:
+            found[path.name] = path.read_bytes()
+    return found
+
+
+def _without_times(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_times(item) for key, item in value.items() if key not in TIMES}
+    if isinstance(value, list):
+        return [_without_times(item) for item in value]
+    return (str(value.dtype), value.tolist()) if isinstance(value, torch.Tensor) else value

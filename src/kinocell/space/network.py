@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kinocell.space.genotype import Genotype
 from kinocell.space.layers import batch_norm
-from kinocell.space.ops import OPS, Builder
+from kinocell.space.ops import OPS, Builder, ConvOperator
 from kinocell.space.wiring import LayerShape, SearchSpace, adaption, layer_shapes, stem
 
 
@@ -33,12 +33,19 @@ class Module(nn.Module):
     def forward(self, before: Tensor, previous: Tensor) -> Tensor:
         """The nodes side by side, `[n, nodes * channels, t, h, w]`."""
         values = [self.adaptions[0](before), self.adaptions[1](previous)]
+        active: dict[int, Tensor] = {}
         for operators, sources in zip(self.operators, self.sources, strict=True):
             assert isinstance(operators, nn.ModuleList)
-            outputs = [op(values[s]) for op, s in zip(operators, sources, strict=True)]
-            total = outputs[0]
-            for output in outputs[1:]:
-                total = total + output
+            total: Tensor | None = None
+            for operator, source in zip(operators, sources, strict=True):
+                if isinstance(operator, ConvOperator):
+                    if source not in active:
+                        active[source] = torch.relu(values[source])
+                    output = operator.behind_relu(active[source])
+                else:
+                    output = operator(values[source])
+                total = output if total is None else total + output
+            assert total is not None
             values.append(total)
         return torch.cat(values[2:], dim=1)
 

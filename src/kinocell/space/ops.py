@@ -61,35 +61,49 @@ def stage_widths(name: str, channels: int, mid: Mid) -> list[int]:
     return [channels] + [between] * (len(stages) - 1) + [channels]
 
 
-def _conv_operator(name: str, channels: int, norm: Norm, mid: Mid) -> nn.Module:
-    widths = stage_widths(name, channels, mid)
-    convs = [
-        Conv(before, after, kernel, dilation=dilation)
-        for (kernel, dilation), before, after in zip(
-            CONV_STAGES[name], widths[:-1], widths[1:], strict=True
+class ConvOperator(nn.Module):
+    """ReLU, one to three convolutions, BN."""
+
+    def __init__(self, name: str, channels: int, norm: Norm, mid: Mid) -> None:
+        super().__init__()
+        widths = stage_widths(name, channels, mid)
+        self.convs = nn.Sequential(
+            *(
+                Conv(before, after, kernel, dilation=dilation)
+                for (kernel, dilation), before, after in zip(
+                    CONV_STAGES[name], widths[:-1], widths[1:], strict=True
+                )
+            )
         )
-    ]
-    return nn.Sequential(nn.ReLU(), *convs, norm(channels))
+        self.norm = norm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.behind_relu(torch.relu(x))
+
+    def behind_relu(self, active: Tensor) -> Tensor:
+        """The rest, for a source whose ReLU is already there: operators share it."""
+        y: Tensor = self.norm(self.convs(active))
+        return y
 
 
 def conv_1(channels: int, norm: Norm = batch_norm, mid: Mid = "equal") -> nn.Module:
     """ReLU, pointwise 1x1x1, BN."""
-    return _conv_operator("conv_1", channels, norm, mid)
+    return ConvOperator("conv_1", channels, norm, mid)
 
 
 def conv_3(channels: int, norm: Norm = batch_norm, mid: Mid = "equal") -> nn.Module:
     """ReLU, spatial 1x3x3, temporal 3x1x1, BN."""
-    return _conv_operator("conv_3", channels, norm, mid)
+    return ConvOperator("conv_3", channels, norm, mid)
 
 
 def sep_conv_3(channels: int, norm: Norm = batch_norm, mid: Mid = "equal") -> nn.Module:
     """ReLU, three 1D filters 1x1x3, 1x3x1, 3x1x1, BN (the paper's SpeConv 3)."""
-    return _conv_operator("sep_conv_3", channels, norm, mid)
+    return ConvOperator("sep_conv_3", channels, norm, mid)
 
 
 def dil_conv_3(channels: int, norm: Norm = batch_norm, mid: Mid = "equal") -> nn.Module:
     """ReLU, spatial 1x3x3 with dilation 2 (a 5x5 field), temporal 3x1x1, BN."""
-    return _conv_operator("dil_conv_3", channels, norm, mid)
+    return ConvOperator("dil_conv_3", channels, norm, mid)
 
 
 class _Pool(nn.Module):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,12 @@ from kinocell import runs
 from kinocell.errors import RunError
 
 FORMAT = 1
+DAMAGE = (
+    OSError, RuntimeError, EOFError, ValueError, TypeError, LookupError, AttributeError,
+    pickle.UnpicklingError,
+)  # fmt: skip
+"""What an unpickler makes of garbage; found by spoiling bytes at random."""
+ADVICE = "Delete that file to begin this stage again."
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -27,12 +35,29 @@ def load_state(path: Path) -> dict[str, Any]:
     Raises:
         RunError: The file is damaged, of another format, or holds more than plain values.
     """
-    advice = "Delete that file to begin this stage again."
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        with warnings.catch_warnings(action="ignore"):  # it muses about garbage
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RunError(f"The checkpoint {path} cannot be read ({reason}). {advice}") from error
+        raise RunError(f"The checkpoint {path} cannot be read ({reason}). {ADVICE}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise RunError(f"The checkpoint {path} is not of format {FORMAT}. {advice}")
+        raise RunError(f"The checkpoint {path} is not of format {FORMAT}. {ADVICE}")
     return state
+
+
+@contextlib.contextmanager
+def restored_state(path: Path) -> Iterator[dict[str, Any]]:
+    """What `load_state` reads; inside the `with` it is put back into networks and optimizers.
+
+    Raises:
+        RunError: As `load_state`; or the state does not fit: it is of another network.
+    """
+    state = load_state(path)
+    try:
+        yield state
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(
+            f"The checkpoint {path} is of another network or stage ({reason}). {ADVICE}"
+        ) from error

@@ -20,7 +20,7 @@ from torch import nn
 from kinocell import runs
 from kinocell.config import ClipsConfig, from_dict
 from kinocell.data.manifest import Manifest
-from kinocell.errors import GenotypeError, RunError
+from kinocell.errors import RunError
 from kinocell.space.genotype import Genotype
 from kinocell.space.network import Network
 from kinocell.space.ops import OPS, Builder
@@ -98,8 +98,15 @@ def load_model(path: Path, *, ops: Mapping[str, Builder] = OPS) -> Model:
         genotype = Genotype.from_dict(metadata["genotype"], where=str(path))
         network = Network(genotype, len(metadata["class_names"]), ops=ops, **metadata["settings"])
         network.load_state_dict(weights)
-    except GenotypeError:
-        raise
+        return Model(
+            network=network.eval(),
+            genotype=genotype,
+            class_names=tuple(metadata["class_names"]),
+            clips=from_dict(ClipsConfig, metadata["clips"], str(path)),
+            short_side_px=metadata["short_side_px"],
+            split=metadata["split"],
+            settings=metadata["settings"],
+        )
     except (
         safetensors.SafetensorError,
         OSError,
@@ -112,15 +119,6 @@ def load_model(path: Path, *, ops: Mapping[str, Builder] = OPS) -> Model:
         raise RunError(
             f"{path} is damaged or not a kinocell model ({reason}). Train again, or copy it anew."
         ) from error
-    return Model(
-        network=network.eval(),
-        genotype=genotype,
-        class_names=tuple(metadata["class_names"]),
-        clips=from_dict(ClipsConfig, metadata["clips"], str(path)),
-        short_side_px=metadata["short_side_px"],
-        split=metadata["split"],
-        settings=metadata["settings"],
-    )
 
 
 def check_classes(model: Model, manifest: Manifest, where: Path) -> None:

@@ -43,7 +43,7 @@ from kinocell.space.genotype import Genotype
 from kinocell.space.supernet import SuperNet
 from kinocell.space.wiring import SearchSpace
 from kinocell.stages import folders
-from kinocell.stages.checkpoint import load_state, save_state
+from kinocell.stages.checkpoint import restored_state, save_state
 from kinocell.stages.derive import choose
 from kinocell.strategies.outer import Weights
 from kinocell.strategies.relax import entropy, initial_alphas, max_entropy
@@ -181,13 +181,12 @@ def _start(config: RunConfig, space: SearchSpace | None, strategy: Strategy | No
     epoch, seconds = 0, 0.0
     checkpoint = folder / "state.pt"
     if checkpoint.exists():
-        saved = load_state(checkpoint)
-        network.load_state_dict(saved["weights"])
-        with torch.no_grad():
+        with restored_state(checkpoint) as saved, torch.no_grad():
+            network.load_state_dict(saved["weights"])
             alphas.copy_(saved["alphas"])
-        weight_optimizer.load_state_dict(saved["weight_optimizer"])
-        alpha_optimizer.load_state_dict(saved["alpha_optimizer"])
-        epoch, seconds = saved["epoch"], saved["seconds"]
+            weight_optimizer.load_state_dict(saved["weight_optimizer"])
+            alpha_optimizer.load_state_dict(saved["alpha_optimizer"])
+            epoch, seconds = saved["epoch"], saved["seconds"]
         say(f"search: goes on behind epoch {epoch} of {settings.epochs}")
     else:
         say(
@@ -233,12 +232,17 @@ def _epoch(state: _State) -> SearchEpoch:
     config = state.config
     pace, train = Pace(), LossAndAccuracy()
     pairs = zip(state.weight_batches, state.alpha_batches, strict=True)
-    steps = islice(pace.watch(pairs), state.steps_per_epoch)
+    steps = pace.watch(islice(pairs, state.steps_per_epoch))
     label = f"search {state.epoch + 1}/{config.search.epochs}"
     shown = progress(steps, label=label, total=state.steps_per_epoch, unit="steps")
-    for index, (weight_batch, alpha_batch) in enumerate(shown):
-        _step(state, index, weight_batch, alpha_batch, train)
-    valid = _held_out(state)
+    # An operator of your own may draw (dropout); a resumed search draws the same numbers.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed * 1_000_003 + state.epoch)
+        for index, (weight_batch, alpha_batch) in enumerate(shown):
+            _step(state, index, weight_batch, alpha_batch, train)
+        valid = _held_out(state)
+    # The last step may have spoilt the weights: then nothing of this epoch is kept.
+    _check_finite(state, index, weight_batch, "held-out loss", torch.tensor(valid.loss.value))
     mixing_weights = state.strategy.relax(state.alphas.detach())
     genotype = state.strategy.derive(mixing_weights, state.network.space)
     seconds = time.perf_counter() - start
@@ -332,9 +336,12 @@ def _held_out(state: _State) -> LossAndAccuracy:
     """Loss and accuracy of the search network on alpha's half."""
     result = LossAndAccuracy()
     mixing_weights = state.strategy.relax(state.alphas.detach())
+    # Shuffled: a list sorted by class makes batches of one class, and the batch's own statistics,
+    # which the search network normalises with, would take away what tells the classes apart.
+    rows = np.random.default_rng(state.config.seed).permutation(state.alpha_rows)
     batches = test_batches(
         state.prepared,
-        state.alpha_rows,
+        rows,
         state.config.clips,
         batch_size=state.config.search.batch_size,
         size_px=state.config.search.size_px or None,

@@ -35,7 +35,7 @@ from kinocell.space.genotype import Genotype
 from kinocell.space.network import Network
 from kinocell.space.ops import OPS, Builder, field_of_view
 from kinocell.stages import folders
-from kinocell.stages.checkpoint import load_state, save_state
+from kinocell.stages.checkpoint import restored_state, save_state
 from kinocell.stages.model import Model, save_model, split_fingerprint
 
 
@@ -112,6 +112,7 @@ class _State:
     rows: npt.NDArray[np.int64]
     valid_rows: npt.NDArray[np.int64]
     model: Model
+    ops: Mapping[str, Builder]
     optimizer: torch.optim.SGD
     batches: Iterator[Batch]
     steps_per_epoch: int
@@ -171,17 +172,18 @@ def _start(config: RunConfig, genotype: Genotype, ops: Mapping[str, Builder]) ->
         rows=rows,
         valid_rows=manifest.rows("valid"),
         model=model,
+        ops=ops,
         optimizer=optimizer,
         batches=iter(()),
         steps_per_epoch=steps,
     )
     checkpoint = folder / "state.pt"
     if checkpoint.exists():
-        saved = load_state(checkpoint)
-        network.load_state_dict(saved["weights"])
-        optimizer.load_state_dict(saved["optimizer"])
-        state.epoch, state.seconds = saved["epoch"], saved["seconds"]
-        state.best, state.best_epoch = saved["best"], saved["best_epoch"]
+        with restored_state(checkpoint) as saved:
+            network.load_state_dict(saved["weights"])
+            optimizer.load_state_dict(saved["optimizer"])
+            state.epoch, state.seconds = saved["epoch"], saved["seconds"]
+            state.best, state.best_epoch = saved["best"], saved["best_epoch"]
         say(f"train: goes on behind epoch {state.epoch} of {settings.epochs}")
     else:
         say(
@@ -206,7 +208,7 @@ def _epoch(state: _State) -> TrainEpoch:
     network = state.model.network.train()
     parameters = list(network.parameters())
     pace, result = Pace(), LossAndAccuracy()
-    steps = islice(pace.watch(state.batches), state.steps_per_epoch)
+    steps = pace.watch(islice(state.batches, state.steps_per_epoch))
     label = f"train {state.epoch + 1}/{settings.epochs}"
     shown = progress(steps, label=label, total=state.steps_per_epoch, unit="steps")
     # Dropout draws from this seed, so that a resumed training draws the same numbers.
@@ -220,9 +222,12 @@ def _epoch(state: _State) -> TrainEpoch:
             logits = network(clips)
             loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
             if not bool(torch.isfinite(loss)):
-                raise _not_finite(state, index, batch)
+                raise _not_finite(state, index, batch, "training loss")
             weight_step(loss, parameters, state.optimizer, gradient_clip=settings.gradient_clip)
             result.add(loss, logits, labels)
+    # The last step may have spoilt the weights: then nothing of this epoch is kept.
+    if not all(bool(torch.isfinite(weight).all()) for weight in parameters):
+        raise _not_finite(state, index, batch, "largest weight")
     valid = _validate(state) if len(state.valid_rows) else None
     seconds = time.perf_counter() - start
     metrics = {
@@ -281,7 +286,6 @@ def _finish(state: _State) -> None:
     shape = (3, clips.segments * clips.frames_per_segment, clips.size_px, clips.size_px)
     time_of_one = latency(network, shape, device=state.device)
     kept = [connection.op for connection in state.model.genotype.kept()]
-    builders = {name: OPS.get(name) for name in dict.fromkeys(kept)}
     runs.finish_stage(
         state.folder,
         {
@@ -301,18 +305,18 @@ def _finish(state: _State) -> None:
                 {
                     "op": name,
                     "count": kept.count(name),
-                    "field": list(field_of_view(builder)) if builder else None,
+                    "field": list(field_of_view(state.ops[name])),
                 }
-                for name, builder in builders.items()
+                for name in dict.fromkeys(kept)
             ],
         },
     )
 
 
-def _not_finite(state: _State, index: int, batch: Batch) -> SearchError:
+def _not_finite(state: _State, index: int, batch: Batch, what: str) -> SearchError:
     files = [state.prepared.manifest.paths[row] for row in batch.rows.tolist()]
     return SearchError(
-        f"The training loss is not finite in epoch {state.epoch + 1}, step {index + 1}, on "
+        f"The {what} is not finite in epoch {state.epoch + 1}, step {index + 1}, on "
         f"{', '.join(files[:3])}{', ...' if len(files) > 3 else ''}. "
         f"{state.folder / 'state.pt'} holds the last whole epoch, if there was one. "
         "Lower --train.learning_rate, or look at these videos."
@@ -333,4 +337,5 @@ def _settings(config: RunConfig, genotype: Genotype) -> dict[str, Any]:
         "clips": folders.clip_settings(config.clips),
         "train": to_dict(config.train),
         "genotype": genotype.to_dict()["nodes"],
+        "mid": genotype.mid,
     }

@@ -1,0 +1,381 @@
+"""The plain loop over connections and operators against ours: time, peak memory, floor.
+
+    python benchmarks/supernet.py                 # forward + backward, and whole bilevel steps
+    python benchmarks/supernet.py --batch 16 --size 64 --json supernet.json
+
+The loop is written here the way the public systems write it: a module per connection and operator,
+`sum(w * op(x))`, a full backward pass in the architecture step, weights perturbed in place in turn.
+Both get the same weights and the same clips; their logits are compared before anything is timed.
+Times are medians of alternating runs in one process; peak memory is measured in a process of its
+own each. benchmarks/README.md says how to read the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
+
+from kinocell.space.banks import SourceBanks
+from kinocell.space.supernet import SearchModule, SuperNet
+from kinocell.space.wiring import SearchSpace
+from kinocell.strategies.outer import outer_gradient
+from kinocell.strategies.relax import softmax
+
+CLASSES = 101
+STEP = 0.025
+RADIUS = 0.01
+
+
+class LoopNorm(nn.BatchNorm3d):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, affine=False, track_running_stats=False)
+
+
+class LoopConv(nn.Sequential):
+    """ReLU, nn.Conv3d one after the other, BN."""
+
+    def __init__(self, channels: int, stages: list[tuple[tuple[int, int, int], int]]) -> None:
+        convs = [
+            nn.Conv3d(
+                channels,
+                channels,
+                (t, h, w),
+                padding=(t // 2, d * (h // 2), d * (w // 2)),
+                dilation=(1, d, d),
+                bias=False,
+            )
+            for (t, h, w), d in stages
+        ]
+        super().__init__(nn.ReLU(), *convs, LoopNorm(channels))
+
+
+class LoopZero(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 0.0
+
+
+def loop_operators(channels: int) -> nn.ModuleList:
+    average = nn.AvgPool3d(3, stride=1, padding=1, count_include_pad=False)
+    return nn.ModuleList(
+        [
+            LoopConv(channels, [((1, 1, 1), 1)]),
+            LoopConv(channels, [((1, 3, 3), 1), ((3, 1, 1), 1)]),
+            LoopConv(channels, [((1, 1, 3), 1), ((1, 3, 1), 1), ((3, 1, 1), 1)]),
+            LoopConv(channels, [((1, 3, 3), 2), ((3, 1, 1), 1)]),
+            nn.Sequential(nn.MaxPool3d(3, stride=1, padding=1), LoopNorm(channels)),
+            nn.Sequential(average, LoopNorm(channels)),
+            nn.Identity(),
+            LoopZero(),
+        ]
+    )
+
+
+class LoopModule(nn.Module):
+    def __init__(self, ours: SearchModule, space: SearchSpace, strides: list[int]) -> None:
+        super().__init__()
+        self.space = space
+        adaptions = []
+        for adaption, stride in zip(ours.adaptions, strides, strict=True):
+            weight = next(adaption.parameters())
+            out, inner = weight.shape[:2]
+            conv = nn.Conv3d(inner, out, 1, stride=(1, stride, stride), bias=False)
+            conv.weight.data.copy_(weight.data)
+            adaptions.append(nn.Sequential(nn.ReLU(), conv, LoopNorm(out)))
+        self.adaptions = nn.ModuleList(adaptions)
+        places: dict[int, tuple[SourceBanks, int]] = {}
+        for bank, rows in zip(ours.banks, ours.rows, strict=True):
+            assert isinstance(bank, SourceBanks)
+            for place, row in enumerate(rows):
+                places[row] = (bank, place)
+        edges = []
+        for row in range(len(space.edges)):
+            bank, place = places[row]
+            operators = loop_operators(bank.channels)
+            for name, operator in zip(space.ops, operators, strict=True):
+                mine = list(operator.parameters())
+                theirs = list(bank.operator(name, place).parameters())
+                for target, source in zip(mine, theirs, strict=True):
+                    target.data.copy_(source.data)
+            edges.append(operators)
+        self.edges = nn.ModuleList(edges)
+
+    def forward(self, before: Tensor, previous: Tensor, weights: Tensor) -> Tensor:
+        states = [self.adaptions[0](before), self.adaptions[1](previous)]
+        row = 0
+        for node in range(self.space.nodes):
+            total: Tensor | None = None
+            for source in range(2 + node):
+                operators = self.edges[row]
+                assert isinstance(operators, nn.ModuleList)
+                mixed = sum(
+                    w * op(states[source]) for w, op in zip(weights[row], operators, strict=True)
+                )
+                assert isinstance(mixed, Tensor)
+                total = mixed if total is None else total + mixed
+                row += 1
+            assert total is not None
+            states.append(total)
+        return torch.cat(states[2:], dim=1)
+
+
+class LoopNet(nn.Module):
+    """The search network as a loop, with the weights of ours."""
+
+    def __init__(self, ours: SuperNet) -> None:
+        super().__init__()
+        weight = next(ours.stem.parameters())
+        stem = nn.Conv3d(
+            3, weight.shape[0], (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1), bias=False
+        )
+        stem.weight.data.copy_(weight.data)
+        self.stem = nn.Sequential(stem, LoopNorm(weight.shape[0]))
+        modules = []
+        for module in ours.modules_:
+            assert isinstance(module, SearchModule)
+            strides = [int(adaption[1].stride) for adaption in module.adaptions]  # type: ignore[index]
+            modules.append(LoopModule(module, ours.space, strides))
+        self.modules_ = nn.ModuleList(modules)
+        self.classifier = nn.Linear(ours.classifier.in_features, ours.classifier.out_features)
+        self.classifier.load_state_dict(ours.classifier.state_dict())
+
+    def forward(self, clips: Tensor, weights: Tensor) -> Tensor:
+        before = previous = self.stem(clips)
+        for module in self.modules_:
+            before, previous = previous, module(before, previous, weights)
+        logits: Tensor = self.classifier(previous.mean(dim=(2, 3, 4)))
+        return logits
+
+
+Batch = tuple[Tensor, Tensor]
+
+
+def ours_bilevel(
+    network: SuperNet, alphas: Tensor, train: Batch, valid: Batch, method: str
+) -> None:
+    """One whole step as kinocell's search takes it."""
+    weights = dict(network.named_parameters())
+
+    def loss_on(batch: Batch) -> Callable[[Mapping[str, Tensor], Tensor], Tensor]:
+        def loss(weights: Mapping[str, Tensor], alphas: Tensor) -> Tensor:
+            logits = functional_call(network, dict(weights), (batch[0], softmax(alphas)))
+            return F.cross_entropy(logits, batch[1])
+
+        return loss
+
+    outer_gradient(
+        loss_on(train),
+        loss_on(valid),
+        weights,
+        alphas,
+        step=STEP,
+        method=method,  # type: ignore[arg-type]
+    )
+    network.zero_grad(set_to_none=True)
+    loss = F.cross_entropy(network(train[0], softmax(alphas.detach())), train[1])
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
+def loop_bilevel(network: LoopNet, alphas: Tensor, train: Batch, valid: Batch, method: str) -> None:
+    """One whole step as the public implementations take it."""
+    alphas = alphas.detach().requires_grad_()
+    parameters = list(network.parameters())
+
+    def backward(batch: Batch) -> None:
+        network.zero_grad(set_to_none=True)
+        alphas.grad = None
+        loss = F.cross_entropy(network(batch[0], softmax(alphas)), batch[1])
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    if method == "first":
+        backward(valid)
+    else:
+        kept = [p.detach().clone() for p in parameters]
+        backward(train)
+        with torch.no_grad():
+            for p in parameters:
+                assert p.grad is not None
+                p.sub_(p.grad, alpha=STEP)
+        backward(valid)
+        vector = [p.grad.clone() for p in parameters if p.grad is not None]
+        radius = RADIUS / torch.cat([v.flatten() for v in vector]).norm()
+        with torch.no_grad():
+            for p, k in zip(parameters, kept, strict=True):
+                p.copy_(k)
+        for factor in (1.0, -2.0):
+            with torch.no_grad():
+                for p, v in zip(parameters, vector, strict=True):
+                    p.add_(factor * radius * v)
+            backward(train)
+        with torch.no_grad():
+            for p, v in zip(parameters, vector, strict=True):
+                p.add_(radius * v)
+    backward(train)
+
+
+def build(arguments: argparse.Namespace) -> tuple[SuperNet, LoopNet, Tensor, Batch, Batch]:
+    torch.manual_seed(0)
+    space = SearchSpace(nodes=arguments.nodes)
+    device = torch.device(arguments.device)
+    ours = SuperNet(space, CLASSES, layers=arguments.layers)
+    loop = LoopNet(ours).to(device)
+    alphas = torch.randn(len(space.edges), len(space.ops), device=device)
+    shape = (arguments.batch, 3, 8, arguments.size, arguments.size)
+    batches = [
+        (
+            torch.randn(shape, device=device),
+            torch.randint(CLASSES, (arguments.batch,), device=device),
+        )
+        for _ in range(2)
+    ]
+    return ours.to(device), loop, alphas, batches[0], batches[1]
+
+
+def cases(arguments: argparse.Namespace) -> dict[str, dict[str, Callable[[], None]]]:
+    ours, loop, alphas, train, valid = build(arguments)
+
+    def passes(network: nn.Module) -> None:
+        network.zero_grad(set_to_none=True)
+        mixing = softmax(alphas.detach().requires_grad_())
+        F.cross_entropy(network(train[0], mixing), train[1]).backward()  # type: ignore[no-untyped-call]
+
+    return {
+        "forward + backward": {"ours": lambda: passes(ours), "loop": lambda: passes(loop)},
+        "bilevel, first": {
+            "ours": lambda: ours_bilevel(ours, alphas, train, valid, "first"),
+            "loop": lambda: loop_bilevel(loop, alphas, train, valid, "first"),
+        },
+        "bilevel, finite": {
+            "ours": lambda: ours_bilevel(ours, alphas, train, valid, "finite"),
+            "loop": lambda: loop_bilevel(loop, alphas, train, valid, "finite"),
+        },
+    }
+
+
+def check_sameness(arguments: argparse.Namespace) -> float:
+    """Largest relative difference of the logits, in float64."""
+    ours, loop, alphas, train, _ = build(arguments)
+    ours, loop, clips = ours.double(), loop.double(), train[0].double()
+    with torch.no_grad():
+        mine, theirs = (net(clips, softmax(alphas.double())) for net in (ours, loop))
+    return float((mine - theirs).abs().max() / theirs.abs().max())
+
+
+def timed(function: Callable[[], None], device: str) -> float:
+    start = time.perf_counter()
+    function()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def peak_mib(arguments: argparse.Namespace, case: str, who: str) -> float:
+    """Peak memory of one case above what the process needs before it, in MiB."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_peak, (arguments, case, who))
+
+
+def _peak(arguments: argparse.Namespace, case: str, who: str) -> float:
+    function = cases(arguments)[case][who]
+    if arguments.device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        function()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    before = _status_kib("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
+    function()
+    return (_status_kib("VmHWM") - before) / 1024
+
+
+def _status_kib(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+
+def floor_seconds(arguments: argparse.Namespace) -> tuple[float, str]:
+    """Time of forward + backward if this device did nothing but its operations at matmul speed."""
+    ours, _, alphas, train, _ = build(arguments)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        mixing = softmax(alphas.detach().requires_grad_())
+        F.cross_entropy(ours(train[0], mixing), train[1]).backward()  # type: ignore[no-untyped-call]
+    flops = counter.get_total_flops()
+    side = 1024
+    a, b = (torch.randn(side, side, device=arguments.device) for _ in range(2))
+
+    def multiply() -> None:
+        torch.mm(a, b)
+
+    rate = 2 * side**3 / min(timed(multiply, arguments.device) for _ in range(10))
+    return flops / rate, f"{flops / 1e9:.1f} GFLOP at {rate / 1e9:.0f} GFLOP/s (matmul)"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The plain loop against ours.")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--size", type=int, default=112)
+    parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--nodes", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    difference = check_sameness(arguments)
+    print(f"same numbers: logits differ by {difference:.1e} (float64)")
+    if difference > 1e-9:
+        raise SystemExit("The two networks do not compute the same; nothing is timed.")
+    floor, explained = floor_seconds(arguments)
+    print(f"floor of forward + backward: {floor * 1000:.0f} ms, {explained}")
+    rows = []
+    for case, functions in cases(arguments).items():
+        for function in functions.values():
+            function()
+        seconds: dict[str, list[float]] = {who: [] for who in functions}
+        for _ in range(arguments.repeats):
+            for who, function in functions.items():
+                seconds[who].append(timed(function, arguments.device))
+        medians = {who: statistics.median(values) for who, values in seconds.items()}
+        ratios = [a / b for a, b in zip(seconds["loop"], seconds["ours"], strict=True)]
+        peaks = {who: peak_mib(arguments, case, who) for who in functions}
+        row = {
+            "case": case,
+            "ours_ms": medians["ours"] * 1000,
+            "loop_ms": medians["loop"] * 1000,
+            "faster": statistics.median(ratios),
+            "ours_mib": peaks["ours"],
+            "loop_mib": peaks["loop"],
+            "memory": peaks["ours"] / peaks["loop"],
+        }
+        rows.append(row)
+        print(
+            f"{case:20} ours {row['ours_ms']:7.0f} ms  loop {row['loop_ms']:7.0f} ms  "
+            f"{row['faster']:.2f}x faster  peak {row['ours_mib']:.0f} / {row['loop_mib']:.0f} MiB "
+            f"= {row['memory']:.2f}",
+            flush=True,
+        )
+    if arguments.json:
+        result = {
+            "settings": {k: str(v) for k, v in vars(arguments).items()},
+            "platform": platform.platform(),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "floor_ms": floor * 1000,
+            "rows": rows,
+        }
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

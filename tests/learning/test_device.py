@@ -1,0 +1,33 @@
+"""The choice of a device, on a machine with or without a GPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from kinocell.errors import ConfigError
+from kinocell.learning.device import choose_device, device_name
+
+
+def test_cpu_is_always_there() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+
+
+def test_auto_takes_the_gpu_where_there_is_one() -> None:
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_unknown_device_is_refused_with_what_is_allowed() -> None:
+    with pytest.raises(ConfigError, match="'tpu'; it must be auto, cpu, cuda or cuda:N"):
+        choose_device("tpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.parametrize("name", ["cuda", "cuda:1"])
+def test_missing_gpu_is_refused_with_the_way_out(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"'{name}', but no CUDA device is visible.*--device cpu"):
+        choose_device(name)
+
+
+def test_name_of_the_cpu_says_how_many_threads() -> None:
+    assert f"{torch.get_num_threads()} threads" in device_name(torch.device("cpu"))
