@@ -75,18 +75,10 @@ def _run(request: Request) -> None:
     result(run(request.config))
 
 
-def _remember(config: RunConfig) -> None:
-    """Let the next command on this folder know the settings; only those of a step that worked."""
-    from kinocell.stages.folders import remember
-
-    remember(config)
-
-
 def _prepare(request: Request) -> None:
     from kinocell.stages.prepare import prepare
 
     folder = prepare(request.config)
-    _remember(request.config)
     result(folder)
 
 
@@ -94,7 +86,6 @@ def _search(request: Request) -> None:
     from kinocell.stages.search import search
 
     search(request.config)
-    _remember(request.config)
     result(Path(request.config.out) / "search" / "genotype.json")
 
 
@@ -111,7 +102,6 @@ def _train(request: Request) -> None:
 
     path = request.own["genotype"]
     weights = train(request.config, genotype=Genotype.load(Path(path)) if path else None)
-    _remember(request.config)
     result(weights)
 
 
@@ -119,7 +109,6 @@ def _evaluate(request: Request) -> None:
     from kinocell.stages.evaluate import evaluate
 
     evaluate(request.config)
-    _remember(request.config)
     result(Path(request.config.out) / "evaluate" / "scores.json")
 
 
@@ -134,9 +123,9 @@ def _predict(request: Request) -> None:
         raise UsageError("Name at least one video file.")
     if not request.own["run"]:
         raise UsageError("Name the run folder that holds the network: --run DIR.")
-    for name in ("top", "views"):
-        if request.own[name] < 1:
-            raise UsageError(f"--{name} is {request.own[name]}; it must be at least 1.")
+    for name, least in (("top", 1), ("views", 0)):
+        if request.own[name] < least:
+            raise UsageError(f"--{name} is {request.own[name]}; it must be at least {least}.")
     from kinocell.stages.predict import load, predict
 
     model = load(Path(request.own["run"]))
@@ -228,7 +217,7 @@ VERBS: dict[str, Verb] = {
         section="search",
         examples=(
             ("kinocell search --out my-run --epochs 20", "after `kinocell prepare`"),
-            ("kinocell search --out my-run --strategy finite", "second order, 3 x slower"),
+            ("kinocell search --out my-run --strategy finite", "second order, about 3 x slower"),
             ("kinocell list strategies", "what there is"),
         ),
     ),
@@ -271,7 +260,10 @@ VERBS: dict[str, Verb] = {
         own=(
             Option(key="run", kind=str, help="Folder of a run that has been trained."),
             Option(key="top", kind=int, help="How many classes to name.", default=5),
-            Option(key="views", kind=int, help="Clips per video, averaged.", default=1),
+            Option(
+                key="views", kind=int, default=0,
+                help="Clips per video, averaged; 0: as many as in the run's evaluation.",
+            ),
             Option(key="json", kind=bool, help="One line of JSON per file."),
         ),
         words="FILE...",

@@ -46,7 +46,7 @@ def test_last_epoch_is_chosen_on_demand(tmp_path: Path) -> None:
 def test_choice_is_written_down_and_can_be_changed(tmp_path: Path) -> None:
     config = searched(tmp_path, [0.2, 0.5, 0.4])
     for which in ("last", "best"):
-        chosen = derive(replace(config, search=SearchConfig(choose=which)))  # type: ignore[arg-type]
+        chosen = derive(replace(config, search=SearchConfig(choose=which)))
         assert Genotype.load(tmp_path / "search" / "genotype.json") == chosen
 
 

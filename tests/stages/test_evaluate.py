@@ -27,7 +27,7 @@ CLASSES = ("bow", "jump", "wave")
 
 @pytest.fixture
 def four_videos(tiny_prepared: Path) -> Prepared:
-    """Test videos of the classes bow, bow, jump, wave; the numbers of their pixels do not matter."""
+    """Test videos of the classes bow, bow, jump, wave; their pixels do not matter."""
     labels = ["bow", "bow", "jump", "wave"]
     manifest = from_names(
         Path(),
@@ -139,7 +139,7 @@ def test_size_of_the_batch_changes_no_score(tiny_run: RunConfig, tmp_path: Path)
     for out in (config.out, tiny_run.out):
         with np.load(Path(out) / "evaluate" / "logits.npz") as saved:
             logits.append(saved["logits"])
-    assert np.allclose(*logits, atol=1e-4)
+    assert np.allclose(logits[0], logits[1], atol=1e-4)
 
 
 # --- again, and refused ------------------------------------------------------------------------

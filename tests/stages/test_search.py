@@ -368,11 +368,16 @@ def test_gradient_that_is_not_finite_stops_with_epoch_step_and_files(
 def test_gradient_that_is_not_finite_leaves_the_last_good_checkpoint(
     tiny: Tiny, tmp_path: Path, tiny_run: RunConfig, outcome: Outcome
 ) -> None:
-    config = begun(tiny(tmp_path / "run"))
+    config = tiny(tmp_path / "run")
+    good = STRATEGIES[config.search.strategy]
+    next(search_epochs(config, strategy=good))
     with pytest.raises(SearchError, match=r"epoch 2, step 1.* after epoch 1 is in .*state.pt"):
         search(config, strategy=Strategy(outer_grad=bad_gradient))
-    search(config)
-    assert outcome(folder(config)) == outcome(folder(tiny_run))
+    search(config, strategy=good)
+    found, expected = outcome(folder(config)), outcome(folder(tiny_run))
+    assert {name: found[name] for name in found if "genotype" not in name} == {
+        name: expected[name] for name in expected if "genotype" not in name
+    }
 
 
 @pytest.mark.parametrize("batch_size", [4, 10])  # 2 steps per epoch, or 1: then nobody looks again

@@ -137,6 +137,6 @@ class Genotype:
                 raise GenotypeError(
                     f"The genotype uses the operator {connection.op!r}, which is not known here."
                     f"{did_you_mean(connection.op, list(space.ops))} Known: "
-                    f"{', '.join(space.ops)}. Pass your own operators as "
-                    "SearchSpace(ops={**OPS, 'name': builder})."
+                    f"{', '.join(space.ops)}. Pass your own operators, as in "
+                    "ops={**OPS, 'name': builder}."
                 )

@@ -61,6 +61,7 @@ def evaluate(config: RunConfig, *, ops: Mapping[str, Builder] = OPS) -> dict[str
         np.savez(file, rows=rows, labels=prepared.manifest.labels[rows], logits=logits)
     runs.write_json(folder / "scores.json", values)
     headline = ("video_top1", "video_top5", "clip_top1", "clip_top5", "mean_class_top1")
+    folders.remember(config)
     runs.finish_stage(folder, {name: values[name] for name in headline})
     say(
         f"evaluate: video top-1 {values['video_top1']:.1%}, top-5 {values['video_top5']:.1%}; "

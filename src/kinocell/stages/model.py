@@ -40,6 +40,8 @@ class Model:
     clips: ClipsConfig
     short_side_px: int
     """Frames are resized to this short side before they are cropped."""
+    views: int
+    """Clips per video whose probabilities are averaged, unless said otherwise."""
     split: str
     """Fingerprint of the videos' split that it was trained on, see `split_fingerprint`."""
     settings: Mapping[str, Any]
@@ -65,6 +67,7 @@ def save_model(path: Path, model: Model) -> None:
         "class_names": list(model.class_names),
         "clips": folders.clip_settings(model.clips),
         "short_side_px": model.short_side_px,
+        "views": model.views,
         "split": model.split,
         "settings": dict(model.settings),
     }
@@ -104,6 +107,7 @@ def load_model(path: Path, *, ops: Mapping[str, Builder] = OPS) -> Model:
             class_names=tuple(metadata["class_names"]),
             clips=from_dict(ClipsConfig, metadata["clips"], str(path)),
             short_side_px=metadata["short_side_px"],
+            views=metadata["views"],
             split=metadata["split"],
             settings=metadata["settings"],
         )

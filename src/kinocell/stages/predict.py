@@ -45,7 +45,7 @@ def load(run: Path | str, *, weights: str = "best", ops: Mapping[str, Builder] =
 
 
 def predict(
-    run: Path | str | Model, files: Sequence[Path | str], *, top: int = 5, views: int = 1
+    run: Path | str | Model, files: Sequence[Path | str], *, top: int = 5, views: int | None = None
 ) -> list[Prediction]:
     """Classify video files.
 
@@ -53,14 +53,15 @@ def predict(
         run: A run folder, or a model from `load`.
         files: Any video files; they need not be among the prepared ones.
         top: How many classes to name.
-        views: Clips per video, spread over it; their probabilities are averaged.
+        views: Clips per video, spread over it; their probabilities are averaged. None: as many as
+            the run's evaluation takes.
 
     Raises:
         RunError: There is no trained network in this folder.
         VideoError: A file cannot be decoded.
     """
     model = run if isinstance(run, Model) else load(run)
-    return [_predict_one(model, Path(file), top, views) for file in files]
+    return [_predict_one(model, Path(file), top, views or model.views) for file in files]
 
 
 @torch.no_grad()

@@ -25,6 +25,7 @@ from kinocell.data.frames import StoreSettings, StoreWriter, only_writer
 from kinocell.data.manifest import NO_SPLIT, Manifest, halves, split_by_group
 from kinocell.data.workers import ordered_results
 from kinocell.errors import ManifestError, StoreError, VideoError
+from kinocell.stages import folders
 
 
 def prepare(config: RunConfig, *, manifest: Manifest | None = None) -> Path:
@@ -42,7 +43,7 @@ def prepare(config: RunConfig, *, manifest: Manifest | None = None) -> Path:
         StoreError: More unreadable videos than `max_skipped`, or a video that changed since.
         RunError: The folder was prepared with other settings; the disk is full.
     """
-    folder = prepared_folder(config)
+    folder = folders.prepared_folder(config)
     embedded = manifest is None and not config.data
     source = Path(config.data).absolute() if config.data else folder.parent / "videos"
     if manifest is None and (folder / "done.json").exists() and not source.exists():
@@ -63,17 +64,14 @@ def prepare(config: RunConfig, *, manifest: Manifest | None = None) -> Path:
         manifest = split_by_group(manifest, settings["test_fraction"], settings["seed"])
     if runs.stage_is_done(folder, settings):
         changes.refuse_changes(folder, manifest)
+        folders.remember(config)
         say(f"prepare: {_summary_line(folder)}.")
         return folder
     _tell(manifest, source, no_split, settings)
     with only_writer(folder / "frames"):
         _fill(folder, manifest, config)
+    folders.remember(config)
     return folder
-
-
-def prepared_folder(config: RunConfig) -> Path:
-    """Where the prepared data of a run lies."""
-    return Path(config.prepared) if config.prepared else Path(config.out) / "prepare"
 
 
 def _settings(config: RunConfig, folder: Path, data: str, cut_here: bool) -> dict[str, Any]:

@@ -50,6 +50,9 @@ from kinocell.strategies.relax import entropy, initial_alphas, max_entropy
 from kinocell.strategies.strategy import Strategy
 from kinocell.strategies.table import STRATEGIES
 
+OWN = "own"
+"""Name of a strategy that was passed in, in settings and results."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchEpoch:
@@ -81,7 +84,7 @@ def search(
             a loss that is not finite.
     """
     folder = folders.search_folder(config)
-    if runs.stage_is_done(folder, _settings(config, space), device=_device_name(config)):
+    if runs.stage_is_done(folder, _settings(config, space, strategy), device=_device_name(config)):
         say(f"search: done already, see {folder}")
         return Genotype.load(folder / "genotype.json")
     columns = ("epoch", "loss", "acc", "held", "acc", "entropy", "skips", "s/step", "data")
@@ -106,6 +109,7 @@ def search(
         if row["data_share"] > 0.2:
             say("  the loader is slow: over 20 % of the time is spent waiting for clips")
     genotype = choose(folder, config.search.choose)
+    folders.remember(config)
     say(drawing.text(genotype))
     say(f"search: {duration(seconds)}, module in {folder / 'genotype.json'}")
     return genotype
@@ -136,6 +140,7 @@ class _State:
     weight_rows: npt.NDArray[np.int64]
     alpha_rows: npt.NDArray[np.int64]
     strategy: Strategy
+    strategy_name: str
     network: SuperNet
     alphas: Tensor
     weight_optimizer: torch.optim.SGD
@@ -150,7 +155,7 @@ class _State:
 def _start(config: RunConfig, space: SearchSpace | None, strategy: Strategy | None) -> _State:
     settings = config.search
     folder = folders.search_folder(config)
-    runs.stage_is_done(folder, _settings(config, space), device=_device_name(config))
+    runs.stage_is_done(folder, _settings(config, space, strategy), device=_device_name(config))
     prepared = open_prepared(folders.prepared_folder(config))
     device = choose_device(config.device)
     space = space or SearchSpace(nodes=settings.nodes, mid=settings.mid)
@@ -190,8 +195,8 @@ def _start(config: RunConfig, space: SearchSpace | None, strategy: Strategy | No
         say(f"search: goes on behind epoch {epoch} of {settings.epochs}")
     else:
         say(
-            f"search: {settings.strategy}, {settings.epochs} epochs x {steps} steps, "
-            f"{len(weight_rows)} videos for weights, {len(alpha_rows)} for alpha, "
+            f"search: {_strategy_name(config, strategy)}, {settings.epochs} epochs x {steps} "
+            f"steps, {len(weight_rows)} videos for weights, {len(alpha_rows)} for alpha, "
             f"{num_parameters(network):,} weights, {device_name(device)}"
         )
     for name in ("metrics.jsonl", "alphas.jsonl", "genotypes.jsonl"):
@@ -214,6 +219,7 @@ def _start(config: RunConfig, space: SearchSpace | None, strategy: Strategy | No
         weight_rows=weight_rows,
         alpha_rows=alpha_rows,
         strategy=strategy or pick(STRATEGIES, settings.strategy, "strategy"),
+        strategy_name=_strategy_name(config, strategy),
         network=network,
         alphas=alphas,
         weight_optimizer=weight_optimizer,
@@ -365,7 +371,7 @@ def _finish(state: _State) -> None:
             "edges": [list(edge) for edge in space.edges],
             "ops": list(space.ops),
             "supernet_parameters": num_parameters(state.network),
-            "strategy": state.config.search.strategy,
+            "strategy": state.strategy_name,
             "videos": {"weights": len(state.weight_rows), "alpha": len(state.alpha_rows)},
         },
     )
@@ -401,22 +407,34 @@ def _origin(state: _State) -> dict[str, Any]:
     return {
         "run": Path(state.config.out).name,
         "seed": state.config.seed,
-        "data": state.config.data or "synthetic",
-        "strategy": state.config.search.strategy,
+        "data": _data_name(state),
+        "strategy": state.strategy_name,
         "version": runs.provenance()["versions"]["kinocell"],
     }
 
 
-def _settings(config: RunConfig, space: SearchSpace | None) -> dict[str, Any]:
+def _settings(
+    config: RunConfig, space: SearchSpace | None, strategy: Strategy | None
+) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "seed": config.seed,
         "clips": folders.clip_settings(config.clips),
         "search": to_dict(config.search),
     }
     del settings["search"]["choose"]  # `derive` may choose again without a new search
+    settings["search"]["strategy"] = _strategy_name(config, strategy)
     if space is not None:
         settings["space"] = {"nodes": space.nodes, "ops": list(space.ops), "mid": space.mid}
     return settings
+
+
+def _strategy_name(config: RunConfig, strategy: Strategy | None) -> str:
+    return config.search.strategy if strategy is None else OWN
+
+
+def _data_name(state: _State) -> str:
+    """The last part of where the videos came from; a path of one machine says nothing elsewhere."""
+    return state.prepared.manifest.root.name
 
 
 def _device_name(config: RunConfig) -> str:

@@ -86,6 +86,7 @@ def train(
                 f"{row['data_share']:.0%}",
             ]
         )
+    folders.remember(config)
     say(f"train: {duration(seconds)}, weights in {folder / 'best.safetensors'}")
     return folder / "best.safetensors"
 
@@ -153,6 +154,7 @@ def _start(config: RunConfig, genotype: Genotype, ops: Mapping[str, Builder]) ->
         class_names=manifest.class_names,
         clips=config.clips,
         short_side_px=prepared.store.settings.short_side_px,
+        views=config.evaluate.views,
         split=split_fingerprint(manifest),
         settings=arguments,
     )

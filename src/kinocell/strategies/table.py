@@ -27,7 +27,8 @@ def _bilevel(method: Method, about: str) -> Strategy:
 STRATEGIES: dict[str, Strategy] = {
     "first": _bilevel("first", "first order: the unrolled step is taken as 0; the cheapest"),
     "finite": _bilevel(
-        "finite", "second order by central differences; the paper's, about twice the time of first"
+        "finite",
+        "second order by central differences; the paper's, about three times the time of first",
     ),
     "exact": _bilevel(
         "exact", "second order by automatic differentiation; the oracle, slow and large"
