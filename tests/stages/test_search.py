@@ -375,9 +375,8 @@ def test_gradient_that_is_not_finite_leaves_the_last_good_checkpoint(
         search(config, strategy=Strategy(outer_grad=bad_gradient))
     search(config, strategy=good)
     found, expected = outcome(folder(config)), outcome(folder(tiny_run))
-    assert {name: found[name] for name in found if "genotype" not in name} == {
-        name: expected[name] for name in expected if "genotype" not in name
-    }
+    for name in ("state.pt", "alphas.jsonl", "metrics.jsonl"):
+        assert found[name] == expected[name]
 
 
 @pytest.mark.parametrize("batch_size", [4, 10])  # 2 steps per epoch, or 1: then nobody looks again

@@ -30,8 +30,15 @@ def evaluate_folder(config: RunConfig) -> Path:
     return Path(config.out) / "evaluate"
 
 
-def remember(config: RunConfig) -> None:
-    """Write OUT/config.json: what the next command on this folder takes as its defaults."""
+def remember(config: RunConfig, *, anew: bool = True) -> None:
+    """Write OUT/config.json: what the next command on this folder takes as its defaults.
+
+    Args:
+        config: Settings that a stage has accepted.
+        anew: Also where the folder remembers other settings already.
+    """
+    if not anew and (Path(config.out) / "config.json").exists():
+        return
     device = device_name(choose_device(config.device))
     runs.write_json(
         Path(config.out) / "config.json",

@@ -30,8 +30,7 @@ def run(config: RunConfig) -> Path:
     """
     check(config)
     start = time.monotonic()
-    if not (Path(config.out) / "config.json").exists():
-        folders.remember(config)
+    folders.remember(config, anew=False)
     prepare(config)
     search(config)
     train(config)

@@ -64,13 +64,13 @@ def prepare(config: RunConfig, *, manifest: Manifest | None = None) -> Path:
         manifest = split_by_group(manifest, settings["test_fraction"], settings["seed"])
     if runs.stage_is_done(folder, settings):
         changes.refuse_changes(folder, manifest)
-        folders.remember(config)
+        folders.remember(config, anew=False)
         say(f"prepare: {_summary_line(folder)}.")
         return folder
     _tell(manifest, source, no_split, settings)
     with only_writer(folder / "frames"):
         _fill(folder, manifest, config)
-    folders.remember(config)
+    folders.remember(config, anew=False)
     return folder
 
 

@@ -45,6 +45,7 @@ from kinocell.space.wiring import SearchSpace
 from kinocell.stages import folders
 from kinocell.stages.checkpoint import restored_state, save_state
 from kinocell.stages.derive import choose
+from kinocell.stages.model import split_fingerprint
 from kinocell.strategies.outer import Weights
 from kinocell.strategies.relax import entropy, initial_alphas, max_entropy
 from kinocell.strategies.strategy import Strategy
@@ -84,9 +85,10 @@ def search(
             a loss that is not finite.
     """
     folder = folders.search_folder(config)
-    if runs.stage_is_done(folder, _settings(config, space, strategy), device=_device_name(config)):
+    settings = _settings(config, open_prepared(folders.prepared_folder(config)), space, strategy)
+    if runs.stage_is_done(folder, settings, device=_device_name(config)):
         say(f"search: done already, see {folder}")
-        return Genotype.load(folder / "genotype.json")
+        return choose(folder, config.search.choose)
     columns = ("epoch", "loss", "acc", "held", "acc", "entropy", "skips", "s/step", "data")
     table = Table(columns, width=7)
     seconds = 0.0
@@ -155,8 +157,10 @@ class _State:
 def _start(config: RunConfig, space: SearchSpace | None, strategy: Strategy | None) -> _State:
     settings = config.search
     folder = folders.search_folder(config)
-    runs.stage_is_done(folder, _settings(config, space, strategy), device=_device_name(config))
     prepared = open_prepared(folders.prepared_folder(config))
+    runs.stage_is_done(
+        folder, _settings(config, prepared, space, strategy), device=_device_name(config)
+    )
     device = choose_device(config.device)
     space = space or SearchSpace(nodes=settings.nodes, mid=settings.mid)
     train_rows = prepared.manifest.rows("train")
@@ -414,10 +418,11 @@ def _origin(state: _State) -> dict[str, Any]:
 
 
 def _settings(
-    config: RunConfig, space: SearchSpace | None, strategy: Strategy | None
+    config: RunConfig, prepared: Prepared, space: SearchSpace | None, strategy: Strategy | None
 ) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "seed": config.seed,
+        "split": split_fingerprint(prepared.manifest),
         "clips": folders.clip_settings(config.clips),
         "search": to_dict(config.search),
     }

@@ -66,7 +66,9 @@ def train(
     genotype = genotype or Genotype.load(folders.search_folder(config) / "genotype.json")
     folder = folders.train_folder(config)
     device = choose_device(config.device)
-    if runs.stage_is_done(folder, _settings(config, genotype), device=device_name(device)):
+    prepared = open_prepared(folders.prepared_folder(config))
+    settings = _settings(config, prepared, genotype)
+    if runs.stage_is_done(folder, settings, device=device_name(device)):
         say(f"train: done already, see {folder}")
         return folder / "best.safetensors"
     table = Table(("epoch", "loss", "acc", "valid", "acc", "lr", "s/step", "data"))
@@ -127,8 +129,8 @@ def _start(config: RunConfig, genotype: Genotype, ops: Mapping[str, Builder]) ->
     settings = config.train
     folder = folders.train_folder(config)
     device = choose_device(config.device)
-    runs.stage_is_done(folder, _settings(config, genotype), device=device_name(device))
     prepared = open_prepared(folders.prepared_folder(config))
+    runs.stage_is_done(folder, _settings(config, prepared, genotype), device=device_name(device))
     manifest = prepared.manifest
     rows = manifest.rows("train")
     arguments = {
@@ -333,9 +335,10 @@ def _learning_rate(state: _State, settings: TrainConfig, index: int) -> float:
     return optim.cosine(step, steps, settings.learning_rate, 0.0)
 
 
-def _settings(config: RunConfig, genotype: Genotype) -> dict[str, Any]:
+def _settings(config: RunConfig, prepared: Prepared, genotype: Genotype) -> dict[str, Any]:
     return {
         "seed": config.seed,
+        "split": split_fingerprint(prepared.manifest),
         "clips": folders.clip_settings(config.clips),
         "train": to_dict(config.train),
         "genotype": genotype.to_dict()["nodes"],
