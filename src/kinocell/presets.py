@@ -66,7 +66,7 @@ def small() -> RunConfig:
         ),
         train=TrainConfig(
             epochs=60,
-            batch_size=32,
+            batch_size=16,  # small sets need the steps more than large batches
             schedule="onecycle",
             learning_rate=0.05,
             label_smoothing=0.1,

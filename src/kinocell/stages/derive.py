@@ -48,5 +48,7 @@ def choose(folder: Path, which: Literal["best", "last"]) -> Genotype:
         mid=found.mid,
         origin={**found.origin, "chosen": which, "valid_accuracy": row["valid_accuracy"]},
     )
-    genotype.save(folder / "genotype.json")
+    path = folder / "genotype.json"
+    if not path.exists() or Genotype.load(path) != genotype:
+        genotype.save(path)
     return genotype

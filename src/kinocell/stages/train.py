@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from kinocell import runs
 from kinocell.config import RunConfig, TrainConfig, to_dict
@@ -25,7 +26,6 @@ from kinocell.data.clips import (
     test_batches,
     training_batches,
 )
-from kinocell.errors import SearchError
 from kinocell.learning import optim
 from kinocell.learning.device import choose_device, device_name
 from kinocell.learning.metrics import LossAndAccuracy
@@ -36,6 +36,7 @@ from kinocell.space.network import Network
 from kinocell.space.ops import OPS, Builder, field_of_view
 from kinocell.stages import folders
 from kinocell.stages.checkpoint import restored_state, save_state
+from kinocell.stages.guards import check_finite, draws_of_epoch
 from kinocell.stages.model import Model, save_model, split_fingerprint
 
 
@@ -215,9 +216,7 @@ def _epoch(state: _State) -> TrainEpoch:
     steps = pace.watch(islice(state.batches, state.steps_per_epoch))
     label = f"train {state.epoch + 1}/{settings.epochs}"
     shown = progress(steps, label=label, total=state.steps_per_epoch, unit="steps")
-    # Dropout draws from this seed, so that a resumed training draws the same numbers.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(state.config.seed * 1_000_003 + state.epoch)
+    with draws_of_epoch(state.config.seed, state.epoch):
         for index, batch in enumerate(shown):
             rate = _learning_rate(state, settings, index)
             optim.set_learning_rate(state.optimizer, rate)
@@ -225,13 +224,12 @@ def _epoch(state: _State) -> TrainEpoch:
             labels = batch.labels.to(state.device)
             logits = network(clips)
             loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
-            if not bool(torch.isfinite(loss)):
-                raise _not_finite(state, index, batch, "training loss")
+            _check(state, index, batch, "training loss", loss)
             weight_step(loss, parameters, state.optimizer, gradient_clip=settings.gradient_clip)
             result.add(loss, logits, labels)
     # The last step may have spoilt the weights: then nothing of this epoch is kept.
-    if not all(bool(torch.isfinite(weight).all()) for weight in parameters):
-        raise _not_finite(state, index, batch, "largest weight")
+    largest = torch.stack([weight.detach().abs().max() for weight in parameters])
+    _check(state, index, batch, "largest weight", largest)
     valid = _validate(state) if len(state.valid_rows) else None
     seconds = time.perf_counter() - start
     metrics = {
@@ -317,13 +315,16 @@ def _finish(state: _State) -> None:
     )
 
 
-def _not_finite(state: _State, index: int, batch: Batch, what: str) -> SearchError:
-    files = [state.prepared.manifest.paths[row] for row in batch.rows.tolist()]
-    return SearchError(
-        f"The {what} is not finite in epoch {state.epoch + 1}, step {index + 1}, on "
-        f"{', '.join(files[:3])}{', ...' if len(files) > 3 else ''}. "
-        f"{state.folder / 'state.pt'} holds the last whole epoch, if there was one. "
-        "Lower --train.learning_rate, or look at these videos."
+def _check(state: _State, index: int, batch: Batch, what: str, value: Tensor) -> None:
+    check_finite(
+        value,
+        what=what,
+        epoch=state.epoch,
+        step=index,
+        batch=batch,
+        prepared=state.prepared,
+        checkpoint=state.folder / "state.pt",
+        setting="train.learning_rate",
     )
 
 

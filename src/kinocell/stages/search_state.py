@@ -1,0 +1,202 @@
+"""What a search reads and changes, how it begins, and how it goes on from a checkpoint.
+
+No step is taken here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from kinocell import runs
+from kinocell.config import RunConfig, to_dict
+from kinocell.console import say
+from kinocell.data.clips import Batch, Prepared, open_prepared, training_batches
+from kinocell.data.manifest import halves
+from kinocell.errors import pick
+from kinocell.learning import optim
+from kinocell.learning.device import choose_device, device_name
+from kinocell.space.cost import num_parameters
+from kinocell.space.supernet import SuperNet
+from kinocell.space.wiring import SearchSpace
+from kinocell.stages import folders
+from kinocell.stages.checkpoint import restored_state, save_state
+from kinocell.stages.model import split_fingerprint
+from kinocell.strategies.relax import initial_alphas
+from kinocell.strategies.strategy import Strategy
+from kinocell.strategies.table import STRATEGIES
+
+OWN = "own"
+"""Name of a strategy that was passed in, in settings and results."""
+
+
+@dataclass(slots=True, kw_only=True)
+class SearchState:
+    """Everything that a search changes, and what it reads."""
+
+    config: RunConfig
+    folder: Path
+    prepared: Prepared
+    device: torch.device
+    weight_rows: npt.NDArray[np.int64]
+    alpha_rows: npt.NDArray[np.int64]
+    strategy: Strategy
+    strategy_name: str
+    network: SuperNet
+    alphas: Tensor
+    weight_optimizer: torch.optim.SGD
+    alpha_optimizer: torch.optim.Adam
+    weight_batches: Iterator[Batch]
+    alpha_batches: Iterator[Batch]
+    steps_per_epoch: int
+    epoch: int = 0
+    seconds: float = 0.0
+
+    @property
+    def checkpoint(self) -> Path:
+        """Holds the last whole epoch."""
+        return self.folder / "state.pt"
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        save_state(
+            self.checkpoint,
+            {
+                "epoch": self.epoch,
+                "seconds": self.seconds,
+                "weights": self.network.state_dict(),
+                "alphas": self.alphas.detach().cpu(),
+                "weight_optimizer": self.weight_optimizer.state_dict(),
+                "alpha_optimizer": self.alpha_optimizer.state_dict(),
+            },
+        )
+
+    def origin(self) -> dict[str, Any]:
+        """Where a genotype of this search comes from."""
+        return {
+            "run": Path(self.config.out).name,
+            "seed": self.config.seed,
+            # The folder's name only: a path of one machine says nothing elsewhere.
+            "data": self.prepared.manifest.root.name,
+            "strategy": self.strategy_name,
+            "version": runs.provenance()["versions"]["kinocell"],
+            "epoch": self.epoch,
+        }
+
+
+def begin(config: RunConfig, space: SearchSpace | None, strategy: Strategy | None) -> SearchState:
+    """A search at its start, or behind the last whole epoch of its checkpoint."""
+    settings = config.search
+    folder = folders.search_folder(config)
+    prepared = open_prepared(folders.prepared_folder(config))
+    runs.stage_is_done(
+        folder, search_settings(config, prepared, space, strategy), device=searching_device(config)
+    )
+    device = choose_device(config.device)
+    space = space or SearchSpace(nodes=settings.nodes, mid=settings.mid)
+    train_rows = prepared.manifest.rows("train")
+    weight_rows, alpha_rows = halves(prepared.manifest, train_rows, config.seed)
+    generator = torch.Generator().manual_seed(config.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = SuperNet(
+            space,
+            len(prepared.manifest.class_names),
+            channels=settings.channels,
+            layers=settings.layers,
+            stem_stride=settings.stem_stride,
+        ).to(device)
+    alphas = initial_alphas(len(space.edges), len(space.ops), generator).to(device)
+    alphas.requires_grad_()
+    steps = max(min(len(weight_rows), len(alpha_rows)) // settings.batch_size, 1)
+    weight_optimizer = optim.sgd(
+        network.parameters(),
+        learning_rate=settings.learning_rate,
+        momentum=settings.momentum,
+        decay=settings.weight_decay,
+    )
+    alpha_optimizer = optim.alpha_adam(
+        alphas, learning_rate=settings.alpha_learning_rate, decay=settings.alpha_weight_decay
+    )
+    epoch, seconds = 0, 0.0
+    checkpoint = folder / "state.pt"
+    if checkpoint.exists():
+        with restored_state(checkpoint) as saved, torch.no_grad():
+            network.load_state_dict(saved["weights"])
+            alphas.copy_(saved["alphas"])
+            weight_optimizer.load_state_dict(saved["weight_optimizer"])
+            alpha_optimizer.load_state_dict(saved["alpha_optimizer"])
+            epoch, seconds = saved["epoch"], saved["seconds"]
+        say(f"search: goes on behind epoch {epoch} of {settings.epochs}")
+    else:
+        say(
+            f"search: {name_of(config, strategy)}, {settings.epochs} epochs x {steps} "
+            f"steps, {len(weight_rows)} videos for weights, {len(alpha_rows)} for alpha, "
+            f"{num_parameters(network):,} weights, {device_name(device)}"
+        )
+    for name in ("metrics.jsonl", "alphas.jsonl", "genotypes.jsonl"):
+        runs.keep_rows(folder / name, "epoch", epoch if epoch else -1)
+    if epoch == 0:
+        runs.append_jsonl(folder / "alphas.jsonl", {"epoch": -1, "alphas": alphas.tolist()})
+    batches = partial(
+        training_batches,
+        prepared,
+        clips=config.clips,
+        batch_size=settings.batch_size,
+        size_px=settings.size_px or None,
+        start_step=epoch * steps,
+    )
+    return SearchState(
+        config=config,
+        folder=folder,
+        prepared=prepared,
+        device=device,
+        weight_rows=weight_rows,
+        alpha_rows=alpha_rows,
+        strategy=strategy or pick(STRATEGIES, settings.strategy, "strategy"),
+        strategy_name=name_of(config, strategy),
+        network=network,
+        alphas=alphas,
+        weight_optimizer=weight_optimizer,
+        alpha_optimizer=alpha_optimizer,
+        weight_batches=batches(weight_rows, seed=config.seed),
+        alpha_batches=batches(alpha_rows, seed=config.seed + 1),
+        steps_per_epoch=steps,
+        epoch=epoch,
+        seconds=seconds,
+    )
+
+
+def search_settings(
+    config: RunConfig, prepared: Prepared, space: SearchSpace | None, strategy: Strategy | None
+) -> dict[str, Any]:
+    """What a search depends on."""
+    settings: dict[str, Any] = {
+        "seed": config.seed,
+        "split": split_fingerprint(prepared.manifest),
+        "clips": folders.clip_settings(config.clips),
+        "search": to_dict(config.search),
+    }
+    del settings["search"]["choose"]  # `derive` may choose again without a new search
+    settings["search"]["strategy"] = name_of(config, strategy)
+    if space is not None:
+        settings["space"] = {"nodes": space.nodes, "ops": list(space.ops), "mid": space.mid}
+    return settings
+
+
+def name_of(config: RunConfig, strategy: Strategy | None) -> str:
+    """The strategy's name in settings and results."""
+    return config.search.strategy if strategy is None else OWN
+
+
+def searching_device(config: RunConfig) -> str:
+    """The name of the device that this config asks for."""
+    return device_name(choose_device(config.device))
