@@ -91,7 +91,7 @@ class Manifest:
                 two splits, no training or no test videos, or a class that training never sees.
         """
         if not self.paths:
-            raise ManifestError(f"There is no video in {self.root}.")
+            raise ManifestError(f"There is no readable video in {self.root}.")
         self._check_labels()
         self._check_twice()
         if (self.splits != NO_SPLIT).any():

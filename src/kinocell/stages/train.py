@@ -26,6 +26,7 @@ from kinocell.data.clips import (
     test_batches,
     training_batches,
 )
+from kinocell.errors import RunError
 from kinocell.learning import optim
 from kinocell.learning.device import choose_device, device_name
 from kinocell.learning.metrics import LossAndAccuracy
@@ -64,7 +65,7 @@ def train(
         OUT/train/best.safetensors. Best is the epoch with the highest accuracy on the valid split;
         where there is none, the one with the lowest training loss. The test split is not read.
     """
-    genotype = genotype or Genotype.load(folders.search_folder(config) / "genotype.json")
+    genotype = genotype or found_genotype(config)
     folder = folders.train_folder(config)
     device = choose_device(config.device)
     prepared = open_prepared(folders.prepared_folder(config))
@@ -98,11 +99,26 @@ def train_epochs(
     config: RunConfig, *, genotype: Genotype | None = None, ops: Mapping[str, Builder] = OPS
 ) -> Iterator[TrainEpoch]:
     """The training as a loop of your own; each epoch is on disk before it is yielded."""
-    genotype = genotype or Genotype.load(folders.search_folder(config) / "genotype.json")
+    genotype = genotype or found_genotype(config)
     state = _start(config, genotype, ops)
     while state.epoch < config.train.epochs:
         yield _epoch(state)
     _finish(state)
+
+
+def found_genotype(config: RunConfig) -> Genotype:
+    """The module that this run's search has found.
+
+    Raises:
+        RunError: There was no search in this folder.
+    """
+    path = folders.search_folder(config) / "genotype.json"
+    if not path.exists():
+        raise RunError(
+            f"{path} does not exist. Run `kinocell search --out {config.out}` first, or name a "
+            "module with --genotype FILE."
+        )
+    return Genotype.load(path)
 
 
 @dataclass(slots=True, kw_only=True)
