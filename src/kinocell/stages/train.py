@@ -9,36 +9,25 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kinocell import runs
-from kinocell.config import RunConfig, TrainConfig, to_dict
+from kinocell.config import RunConfig, TrainConfig
 from kinocell.console import Table, duration, progress, say
-from kinocell.data.clips import (
-    Batch,
-    Prepared,
-    as_input,
-    open_prepared,
-    test_batches,
-    training_batches,
-)
-from kinocell.errors import RunError
+from kinocell.data.clips import Batch, as_input, open_prepared, test_batches
 from kinocell.learning import optim
 from kinocell.learning.device import choose_device, device_name
 from kinocell.learning.metrics import LossAndAccuracy
 from kinocell.learning.steps import Pace, weight_step
 from kinocell.space.cost import MIB, latency, multiply_adds, num_parameters, weights_mib
 from kinocell.space.genotype import Genotype
-from kinocell.space.network import Network
 from kinocell.space.ops import OPS, Builder, field_of_view
 from kinocell.stages import folders
-from kinocell.stages.checkpoint import restored_state, save_state
 from kinocell.stages.guards import check_finite, draws_of_epoch
-from kinocell.stages.model import Model, save_model, split_fingerprint
+from kinocell.stages.model import save_model
+from kinocell.stages.train_state import TrainState, begin, found_genotype, train_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +58,7 @@ def train(
     folder = folders.train_folder(config)
     device = choose_device(config.device)
     prepared = open_prepared(folders.prepared_folder(config))
-    settings = _settings(config, prepared, genotype)
+    settings = train_settings(config, prepared, genotype)
     if runs.stage_is_done(folder, settings, device=device_name(device)):
         say(f"train: done already, see {folder}")
         return folder / "best.safetensors"
@@ -100,130 +89,13 @@ def train_epochs(
 ) -> Iterator[TrainEpoch]:
     """The training as a loop of your own; each epoch is on disk before it is yielded."""
     genotype = genotype or found_genotype(config)
-    state = _start(config, genotype, ops)
+    state = begin(config, genotype, ops)
     while state.epoch < config.train.epochs:
         yield _epoch(state)
     _finish(state)
 
 
-def found_genotype(config: RunConfig) -> Genotype:
-    """The module that this run's search has found.
-
-    Raises:
-        RunError: There was no search in this folder.
-    """
-    path = folders.search_folder(config) / "genotype.json"
-    if not path.exists():
-        raise RunError(
-            f"{path} does not exist. Run `kinocell search --out {config.out}` first, or name a "
-            "module with --genotype FILE."
-        )
-    return Genotype.load(path)
-
-
-@dataclass(slots=True, kw_only=True)
-class _State:
-    """Everything that a training changes, and what it reads."""
-
-    config: RunConfig
-    folder: Path
-    prepared: Prepared
-    device: torch.device
-    rows: npt.NDArray[np.int64]
-    valid_rows: npt.NDArray[np.int64]
-    model: Model
-    ops: Mapping[str, Builder]
-    optimizer: torch.optim.SGD
-    batches: Iterator[Batch]
-    steps_per_epoch: int
-    epoch: int = 0
-    seconds: float = 0.0
-    best: float = float("-inf")
-    best_epoch: int = -1
-
-
-def _start(config: RunConfig, genotype: Genotype, ops: Mapping[str, Builder]) -> _State:
-    settings = config.train
-    folder = folders.train_folder(config)
-    device = choose_device(config.device)
-    prepared = open_prepared(folders.prepared_folder(config))
-    runs.stage_is_done(folder, _settings(config, prepared, genotype), device=device_name(device))
-    manifest = prepared.manifest
-    rows = manifest.rows("train")
-    arguments = {
-        "channels": settings.channels,
-        "layers": settings.layers,
-        "stem_stride": settings.stem_stride,
-        "dropout": settings.dropout,
-    }
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network = Network(
-            genotype,
-            len(manifest.class_names),
-            channels=settings.channels,
-            layers=settings.layers,
-            stem_stride=settings.stem_stride,
-            dropout=settings.dropout,
-            ops=ops,
-        ).to(device)
-    model = Model(
-        network=network,
-        genotype=genotype,
-        class_names=manifest.class_names,
-        clips=config.clips,
-        short_side_px=prepared.store.settings.short_side_px,
-        views=config.evaluate.views,
-        split=split_fingerprint(manifest),
-        settings=arguments,
-    )
-    optimizer = optim.sgd(
-        network.parameters(),
-        learning_rate=settings.learning_rate,
-        momentum=settings.momentum,
-        decay=settings.weight_decay,
-    )
-    batch_size = min(settings.batch_size, len(rows))
-    steps = max(round(len(rows) / batch_size), 1)
-    state = _State(
-        config=config,
-        folder=folder,
-        prepared=prepared,
-        device=device,
-        rows=rows,
-        valid_rows=manifest.rows("valid"),
-        model=model,
-        ops=ops,
-        optimizer=optimizer,
-        batches=iter(()),
-        steps_per_epoch=steps,
-    )
-    checkpoint = folder / "state.pt"
-    if checkpoint.exists():
-        with restored_state(checkpoint) as saved:
-            network.load_state_dict(saved["weights"])
-            optimizer.load_state_dict(saved["optimizer"])
-            state.epoch, state.seconds = saved["epoch"], saved["seconds"]
-            state.best, state.best_epoch = saved["best"], saved["best_epoch"]
-        say(f"train: goes on behind epoch {state.epoch} of {settings.epochs}")
-    else:
-        say(
-            f"train: {settings.epochs} epochs x {steps} steps, {len(rows)} videos, "
-            f"{num_parameters(network):,} weights, {device_name(device)}"
-        )
-    runs.keep_rows(folder / "metrics.jsonl", "epoch", state.epoch)
-    state.batches = training_batches(
-        prepared,
-        rows,
-        config.clips,
-        batch_size=batch_size,
-        seed=config.seed,
-        start_step=state.epoch * steps,
-    )
-    return state
-
-
-def _epoch(state: _State) -> TrainEpoch:
+def _epoch(state: TrainState) -> TrainEpoch:
     start = time.perf_counter()
     settings = state.config.train
     network = state.model.network.train()
@@ -267,22 +139,12 @@ def _epoch(state: _State) -> TrainEpoch:
     runs.append_jsonl(state.folder / "metrics.jsonl", metrics)
     state.epoch += 1
     state.seconds += seconds
-    save_state(
-        state.folder / "state.pt",
-        {
-            "epoch": state.epoch,
-            "seconds": state.seconds,
-            "best": state.best,
-            "best_epoch": state.best_epoch,
-            "weights": network.state_dict(),
-            "optimizer": state.optimizer.state_dict(),
-        },
-    )
+    state.save()
     return TrainEpoch(epoch=state.epoch - 1, metrics=metrics, is_best=is_best)
 
 
 @torch.no_grad()
-def _validate(state: _State) -> LossAndAccuracy:
+def _validate(state: TrainState) -> LossAndAccuracy:
     result = LossAndAccuracy()
     network = state.model.network.eval()
     batches = test_batches(
@@ -298,7 +160,7 @@ def _validate(state: _State) -> LossAndAccuracy:
     return result
 
 
-def _finish(state: _State) -> None:
+def _finish(state: TrainState) -> None:
     save_model(state.folder / "last.safetensors", state.model)
     network, clips = state.model.network, state.config.clips
     shape = (3, clips.segments * clips.frames_per_segment, clips.size_px, clips.size_px)
@@ -309,7 +171,7 @@ def _finish(state: _State) -> None:
         {
             "parameters": num_parameters(network),
             "weights_mib": weights_mib(network),
-            "checkpoint_mib": (state.folder / "state.pt").stat().st_size / MIB,
+            "checkpoint_mib": state.checkpoint.stat().st_size / MIB,
             "multiply_adds": multiply_adds(network, shape),
             "milliseconds": time_of_one.median_milliseconds,
             "milliseconds_p90": time_of_one.p90_milliseconds,
@@ -331,7 +193,7 @@ def _finish(state: _State) -> None:
     )
 
 
-def _check(state: _State, index: int, batch: Batch, what: str, value: Tensor) -> None:
+def _check(state: TrainState, index: int, batch: Batch, what: str, value: Tensor) -> None:
     check_finite(
         value,
         what=what,
@@ -339,25 +201,14 @@ def _check(state: _State, index: int, batch: Batch, what: str, value: Tensor) ->
         step=index,
         batch=batch,
         prepared=state.prepared,
-        checkpoint=state.folder / "state.pt",
+        checkpoint=state.checkpoint,
         setting="train.learning_rate",
     )
 
 
-def _learning_rate(state: _State, settings: TrainConfig, index: int) -> float:
+def _learning_rate(state: TrainState, settings: TrainConfig, index: int) -> float:
     step = state.epoch * state.steps_per_epoch + index
     steps = settings.epochs * state.steps_per_epoch
     if settings.schedule == "onecycle":
         return optim.onecycle(step, steps, settings.learning_rate)
     return optim.cosine(step, steps, settings.learning_rate, 0.0)
-
-
-def _settings(config: RunConfig, prepared: Prepared, genotype: Genotype) -> dict[str, Any]:
-    return {
-        "seed": config.seed,
-        "split": split_fingerprint(prepared.manifest),
-        "clips": folders.clip_settings(config.clips),
-        "train": to_dict(config.train),
-        "genotype": genotype.to_dict()["nodes"],
-        "mid": genotype.mid,
-    }
