@@ -227,7 +227,7 @@ def test_checkpoint_of_another_network_is_one_clear_sentence(
 
 
 def test_missing_module_is_one_clear_sentence(tiny: Tiny, tmp_path: Path) -> None:
-    with pytest.raises(GenotypeError, match=r"genotype\.json does not exist"):
+    with pytest.raises(RunError, match=r"genotype\.json does not exist"):
         train(tiny(tmp_path / "run"))
 
 
