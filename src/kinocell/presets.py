@@ -36,7 +36,7 @@ def demo() -> RunConfig:
             alpha_learning_rate=0.02,
         ),
         train=TrainConfig(
-            epochs=20,
+            epochs=22,
             batch_size=16,
             schedule="onecycle",
             learning_rate=0.05,

@@ -28,7 +28,7 @@ FORMAT = 1
 HEIGHT_PX, WIDTH_PX = 72, 76
 FRAMES_PER_SECOND = 24
 NUM_FRAMES = (24, 61)
-RADIUS_PX = (11.0, 27.0)
+RADIUS_PX = (13.5, 28.5)
 TEST_SHARE = 0.25
 SHAKE_PX = 2
 
@@ -181,7 +181,7 @@ def _path(rng: np.random.Generator, change: Change, count: int) -> Path4:
     """A start that may be anywhere, the motion of the class, and a little wandering of all."""
     time = np.linspace(0.0, 1.0, count)
     starts = rng.random(4)
-    wander = np.array([0.03, 0.03, 0.03, 0.08]) * _wander(rng, count, 4)
+    wander = np.array([0.03, 0.03, 0.03, 0.05]) * _wander(rng, count, 4)
     moved = change(time, rng.uniform(*SPEED))
     x, y, angle, size = (
         # Wandering comes after the wrap: nothing may jump from large to small because of it.
