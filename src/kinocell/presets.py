@@ -24,7 +24,7 @@ def demo() -> RunConfig:
     Command: `kinocell run --preset demo --out demo-run`
     """
     return RunConfig(
-        synthetic=SyntheticConfig(videos=640, groups=20),
+        synthetic=SyntheticConfig(videos=640, groups=40),
         prepare=PrepareConfig(short_side_px=54),
         # The whole frame is seen: things wrap around its edges, so a crop would cut them in two.
         clips=ClipsConfig(size_px=48, flip=False, crop_min=0.9, crop_max=1.0),
@@ -36,13 +36,13 @@ def demo() -> RunConfig:
             alpha_learning_rate=0.02,
         ),
         train=TrainConfig(
-            epochs=22,
+            epochs=18,
             batch_size=16,
             schedule="onecycle",
             learning_rate=0.05,
             label_smoothing=0.1,
         ),
-        evaluate=EvaluateConfig(views=3),
+        evaluate=EvaluateConfig(views=5),
     )
 
 
