@@ -47,7 +47,7 @@ def test_without_groups_every_file_is_its_own() -> None:
 
 
 def test_no_video_is_refused() -> None:
-    with pytest.raises(ManifestError, match="no video in"):
+    with pytest.raises(ManifestError, match="no readable video in"):
         from_names(Path(), [], [])
 
 

@@ -14,6 +14,7 @@ from kinocell.stages.search import search
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # about a minute on two idle cores
 def test_the_demos_search_puts_an_operator_over_time_on_most_kept_connections(
     tmp_path: Path,
 ) -> None:
