@@ -49,7 +49,8 @@ check: $(STAMP)
 	@echo "== types" && $(BIN)/mypy
 
 test: check
-	@echo "== tests" && $(BIN)/pytest --quiet --durations=10 --junitxml=$(RESULTS)
+	@echo "== tests" && OMP_NUM_THREADS=1 $(BIN)/pytest --quiet --numprocesses auto \
+	  --maxprocesses 4 --dist worksteal --durations=10 --junitxml=$(RESULTS)
 	@echo "== all checks passed. Every test with its time: $(RESULTS)"
 
 fast: $(STAMP)
