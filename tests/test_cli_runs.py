@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from kinocell import cli, runs
+from kinocell.verbs import VERBS
 
 TINY = (
     *("--videos", "40", "--groups", "4", "--short-side-px", "24"),
@@ -134,6 +138,59 @@ def test_step_by_step_needs_the_settings_only_once(
         assert cli.main([verb, "--out", str(out)]) == cli.DONE, verb
     ours = runs.read_json(out / "search" / "genotype.json", "a genotype")["nodes"]
     assert ours == runs.read_json(run_folder / "search" / "genotype.json", "a genotype")["nodes"]
+
+
+@pytest.mark.slow
+def test_the_readmes_commands_run(
+    run_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Line by line as printed, with small settings for those that would take long."""
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["run", *TINY, "--print_config"]) == cli.DONE
+    Path("tiny.yaml").write_text(capsys.readouterr().out)
+    shutil.copytree(run_folder / "videos", "PATH")
+    shutil.copy(min(Path("PATH").rglob("*.mp4")), "clip.mp4")
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    lines = [line.split() for line in readme.splitlines() if line.startswith("kinocell ")]
+    typed = [words[1:] for words in lines if words[1] in VERBS]  # prose may begin alike
+    assert {"run", "prepare", "search", "train", "evaluate", "report", "predict"} <= {
+        words[0] for words in typed
+    }
+    for words in typed:
+        # The single steps get a folder of their own: in the finished one they would do nothing.
+        own = words if words[0] == "run" else ["STEPS" if w == "DIR" else w for w in words]
+        small = ["--config", "tiny.yaml"] if own[0] in ("run", "prepare") else []
+        small = [] if {"--help", "--print-config"} & set(own) else small
+        assert cli.main([*own, *small]) == cli.DONE, words
+    assert Path("DIR/report.html").stat().st_size > 0
+    assert Path("STEPS/report.html").stat().st_size > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+@pytest.mark.parametrize("moment", ["synthetic: rendering", "search: ", "train: "])
+def test_ctrl_c_stops_with_one_line_and_the_same_command_goes_on(
+    moment: str, tmp_path: Path
+) -> None:
+    typed = ["run", "--out", str(tmp_path / "run"), *TINY]
+    command = [sys.executable, "-m", "kinocell", *typed]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith(moment):
+                break
+        os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the workers too
+        rest = process.stderr.read()
+    assert process.returncode == cli.STOPPED, rest
+    assert "Traceback" not in rest
+    assert rest.endswith("kinocell: stopped. Run the same command again to go on from here.\n")
+    assert cli.main(typed) == cli.DONE
 
 
 def test_module_found_elsewhere_can_be_trained(

@@ -80,6 +80,13 @@ def test_paper_preset_is_the_paper() -> None:
     assert (config.train.schedule, config.train.learning_rate) == ("cosine", 0.025)
     assert (config.train.momentum, config.train.weight_decay) == (0.9, 3e-4)
     assert (config.train.label_smoothing, config.train.dropout) == (0.0, 0.0)
+    assert (config.search.momentum, config.search.weight_decay) == (0.9, 3e-4)
+    assert (config.search.gradient_clip, config.search.batch_size) == (5.0, 16)
+    assert (config.search.nodes, config.search.mid, config.search.stem_stride) == (4, "equal", 2)
+    assert (config.search.unrolled, config.search.choose) == ("plain", "best")
+    assert (config.search.size_px, config.train.stem_stride) == (0, 2)
+    assert (config.clips.crop_min, config.clips.crop_max) == (0.875, 0.875)
+    assert config.prepare.short_side_px == 128
     assert config.evaluate.views == 1
 
 

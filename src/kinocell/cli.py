@@ -25,6 +25,11 @@ from kinocell.verbs import VERBS, Request, Verb
 
 DONE, FAILED, USAGE, STOPPED, CLOSED_PIPE = 0, 1, 2, 130, 141
 
+OUT_OF_MEMORY = (
+    "memory ran out. Lower --search.batch-size, --train.batch-size or --clips.size-px; what was "
+    "finished is kept."
+)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0 done, 1 an error, 2 usage, 130 stopped."""
@@ -50,11 +55,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         failure, code = f"{sentence} (--debug shows where.)", FAILED
         if debug:
             traceback.print_exc()
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        failure, code = OUT_OF_MEMORY, FAILED
+        if debug:
+            traceback.print_exc()
     except KeyboardInterrupt:
         failure, code = "stopped. Run the same command again to go on from here.", STOPPED
     # Said only here, when the traceback is gone and with it any progress bar.
     say(f"kinocell: {failure}")
     return code
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Torch raises a RuntimeError on the CPU, and on a GPU one of its own kind."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text
 
 
 def _dispatch(typed: list[str]) -> int:

@@ -62,6 +62,9 @@ def test_model_knows_classes_clips_split_and_module(
     assert replace(model.clips, workers=0) == tiny_run.clips
     assert (model.short_side_px, model.split) == (20, split_fingerprint(manifest))
     assert not model.network.training
+    assert model.config == replace(tiny_run, clips=model.config.clips)
+    assert set(model.splits) == set(manifest.paths)
+    assert model.splits[manifest.paths[int(manifest.rows("test")[0])]] == "test"
 
 
 def test_missing_file_is_refused_with_the_command(tmp_path: Path) -> None:

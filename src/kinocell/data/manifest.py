@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -116,11 +117,12 @@ class Manifest:
 
     def _check_twice(self) -> None:
         seen: set[tuple[str, float, float]] = set()
-        parts = zip(self.paths, self.start_seconds.tolist(), self.end_seconds.tolist(), strict=True)
-        for part in parts:
+        spans = zip(self.start_seconds.tolist(), self.end_seconds.tolist(), strict=True)
+        for path, span in zip(self.paths, spans, strict=True):
+            part = (one_name(path, self.root), *span)
             if part in seen:
                 raise ManifestError(
-                    f"{part[0]!r} is listed twice. Keep one row; two labels for one video, or "
+                    f"{path!r} is listed twice. Keep one row; two labels for one video, or "
                     "one video in two splits, would spoil the score."
                 )
             seen.add(part)
@@ -138,8 +140,7 @@ class Manifest:
                     f"No video has the split {split!r}. Name train and test, or leave the "
                     "split out and it is cut here."
                 )
-        if self.grouped:
-            self._check_groups()
+        self._check_groups()  # without named groups: the parts of one file
         trained = set(self.labels[self.rows("train")].tolist())
         if unseen := [n for i, n in enumerate(self.class_names) if i not in trained]:
             raise ManifestError(f"{_number(unseen, 'class', 'classes')} without training videos.")
@@ -212,7 +213,7 @@ def from_names(
         if not path.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in path):
             raise ManifestError(f"{path!r} has a name that is not UTF-8. Rename the file.")
     class_names = sorted(set(labels))
-    group_of = list(groups) if groups is not None else list(paths)
+    group_of = list(groups) if groups is not None else [one_name(path, root) for path in paths]
     group_names = sorted(set(group_of))
     class_index = {name: i for i, name in enumerate(class_names)}
     group_index = {name: i for i, name in enumerate(group_names)}
@@ -232,6 +233,11 @@ def from_names(
     )
     made.check()
     return made
+
+
+def one_name(path: str, root: Path) -> str:
+    """The same name for every way to write a path: `a.mp4`, `./a.mp4`, `b/../a.mp4`."""
+    return os.path.relpath(os.path.normpath(root / path), root)
 
 
 def split_by_group(videos: Manifest, test_fraction: float, seed: int) -> Manifest:

@@ -18,8 +18,8 @@ import safetensors.torch
 from torch import nn
 
 from kinocell import runs
-from kinocell.config import ClipsConfig, from_dict
-from kinocell.data.manifest import Manifest
+from kinocell.config import ClipsConfig, RunConfig, from_dict, to_dict
+from kinocell.data.manifest import NO_SPLIT, SPLITS, Manifest
 from kinocell.errors import RunError
 from kinocell.space.genotype import Genotype
 from kinocell.space.network import Network
@@ -46,17 +46,31 @@ class Model:
     """Fingerprint of the videos' split that it was trained on, see `split_fingerprint`."""
     settings: Mapping[str, Any]
     """Arguments of `Network` besides genotype and classes."""
+    config: RunConfig
+    """All settings of the run that trained it."""
+    splits: Mapping[str, str]
+    """Path of every video, and its split."""
 
 
 def split_fingerprint(manifest: Manifest) -> str:
     """Which videos train and which test, as a short hash; another split gives another hash."""
-    lines = sorted(
-        f"{path}\t{start}\t{split}"
-        for path, start, split in zip(
-            manifest.paths, manifest.start_seconds.tolist(), manifest.splits.tolist(), strict=True
-        )
+    columns = (
+        manifest.paths,
+        manifest.start_seconds.tolist(),
+        manifest.end_seconds.tolist(),
+        manifest.labels.tolist(),
+        manifest.splits.tolist(),
     )
+    lines = sorted("\t".join(map(str, row)) for row in zip(*columns, strict=True))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def split_names(manifest: Manifest) -> dict[str, str]:
+    """Path of every video, and its split."""
+    return {
+        path: SPLITS[split] if split != NO_SPLIT else ""
+        for path, split in zip(manifest.paths, manifest.splits.tolist(), strict=True)
+    }
 
 
 def save_model(path: Path, model: Model) -> None:
@@ -70,6 +84,8 @@ def save_model(path: Path, model: Model) -> None:
         "views": model.views,
         "split": model.split,
         "settings": dict(model.settings),
+        "config": to_dict(model.config),
+        "splits": dict(model.splits),
     }
     state = {name: value.contiguous() for name, value in model.network.state_dict().items()}
     blob = safetensors.torch.save(state, metadata={"kinocell": json.dumps(metadata)})
@@ -110,6 +126,8 @@ def load_model(path: Path, *, ops: Mapping[str, Builder] = OPS) -> Model:
             views=metadata["views"],
             split=metadata["split"],
             settings=metadata["settings"],
+            config=from_dict(RunConfig, metadata["config"], str(path)),
+            splits=metadata["splits"],
         )
     except (
         safetensors.SafetensorError,

@@ -67,11 +67,11 @@ def predict(
 @torch.no_grad()
 def _predict_one(model: Model, path: Path, top: int, views: int) -> Prediction:
     num_frames = count_frames(path)
+    indices = view_clip_indices(num_frames, model.clips, views)
+    wanted = sorted(set().union(*indices))
+    frames = dict(zip(wanted, read_frames(path, wanted, model.short_side_px), strict=True))
     clips = torch.stack(
-        [
-            clip_tensor(read_frames(path, indices, model.short_side_px), model.clips)
-            for indices in view_clip_indices(num_frames, model.clips, views)
-        ]
+        [clip_tensor(np.stack([frames[i] for i in view]), model.clips) for view in indices]
     )
     device = next(model.network.parameters()).device
     logits = model.network(as_input(clips.to(device), model.clips.input)).float().cpu().numpy()

@@ -30,7 +30,7 @@ from kinocell.space.genotype import Genotype
 from kinocell.space.wiring import SearchSpace
 from kinocell.stages import folders
 from kinocell.stages.derive import choose
-from kinocell.stages.guards import check_finite, draws_of_epoch
+from kinocell.stages.guards import check_finite, draws_of_epoch, warn_of_slow_loader
 from kinocell.stages.search_state import SearchState, begin, search_settings, searching_device
 from kinocell.strategies.outer import Weights
 from kinocell.strategies.relax import entropy, max_entropy
@@ -92,8 +92,7 @@ def search(
                 f"{row['data_share']:.0%}",
             ]
         )
-        if row["data_share"] > 0.2:
-            say("  the loader is slow: over 20 % of the time is spent waiting for clips")
+        warn_of_slow_loader(row["data_share"])
     genotype = choose(folder, config.search.choose)
     folders.remember(config)
     say(drawing.text(genotype))
@@ -129,7 +128,7 @@ def _epoch(state: SearchState) -> SearchEpoch:
             _step(state, index, weight_batch, alpha_batch, train)
         valid = _held_out(state)
     # The last step may have spoilt the weights: then nothing of this epoch is kept.
-    _check(state, index, weight_batch, "held-out loss", torch.tensor(valid.loss.value))
+    _check(state, index, None, "held-out loss", torch.tensor(valid.loss.value))
     mixing_weights = state.strategy.relax(state.alphas.detach())
     genotype = state.strategy.derive(mixing_weights, state.network.space)
     seconds = time.perf_counter() - start
@@ -255,7 +254,7 @@ def _on_device(state: SearchState, batch: Batch) -> tuple[Tensor, Tensor]:
     return as_input(clips, state.config.clips.input), labels
 
 
-def _check(state: SearchState, index: int, batch: Batch, what: str, value: Tensor) -> None:
+def _check(state: SearchState, index: int, batch: Batch | None, what: str, value: Tensor) -> None:
     check_finite(
         value,
         what=what,

@@ -188,8 +188,19 @@ def search_settings(
     del settings["search"]["choose"]  # `derive` may choose again without a new search
     settings["search"]["strategy"] = name_of(config, strategy)
     if space is not None:
-        settings["space"] = {"nodes": space.nodes, "ops": list(space.ops), "mid": space.mid}
+        named: dict[str, Any] = dict(space.ops)
+        settings["space"] = {
+            "nodes": space.nodes,
+            # By where it is written: another function under the same name is another operator.
+            "ops": {name: _written_at(builder) for name, builder in named.items()},
+            "mid": space.mid,
+        }
     return settings
+
+
+def _written_at(builder: Any) -> str:
+    name = getattr(builder, "__qualname__", type(builder).__qualname__)
+    return f"{builder.__module__}.{name}"
 
 
 def name_of(config: RunConfig, strategy: Strategy | None) -> str:

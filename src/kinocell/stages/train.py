@@ -25,7 +25,7 @@ from kinocell.space.cost import MIB, latency, multiply_adds, num_parameters, wei
 from kinocell.space.genotype import Genotype
 from kinocell.space.ops import OPS, Builder, field_of_view
 from kinocell.stages import folders
-from kinocell.stages.guards import check_finite, draws_of_epoch
+from kinocell.stages.guards import check_finite, draws_of_epoch, warn_of_slow_loader
 from kinocell.stages.model import save_model
 from kinocell.stages.train_state import TrainState, begin, found_genotype, train_settings
 
@@ -79,6 +79,7 @@ def train(
                 f"{row['data_share']:.0%}",
             ]
         )
+        warn_of_slow_loader(row["data_share"])
     folders.remember(config)
     say(f"train: {duration(seconds)}, weights in {folder / 'best.safetensors'}")
     return folder / "best.safetensors"
@@ -117,7 +118,7 @@ def _epoch(state: TrainState) -> TrainEpoch:
             result.add(loss, logits, labels)
     # The last step may have spoilt the weights: then nothing of this epoch is kept.
     largest = torch.stack([weight.detach().abs().max() for weight in parameters])
-    _check(state, index, batch, "largest weight", largest)
+    _check(state, index, None, "largest weight", largest)
     valid = _validate(state) if len(state.valid_rows) else None
     seconds = time.perf_counter() - start
     metrics = {
@@ -193,7 +194,7 @@ def _finish(state: TrainState) -> None:
     )
 
 
-def _check(state: TrainState, index: int, batch: Batch, what: str, value: Tensor) -> None:
+def _check(state: TrainState, index: int, batch: Batch | None, what: str, value: Tensor) -> None:
     check_finite(
         value,
         what=what,

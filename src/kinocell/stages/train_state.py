@@ -27,7 +27,7 @@ from kinocell.space.network import Network
 from kinocell.space.ops import Builder
 from kinocell.stages import folders
 from kinocell.stages.checkpoint import restored_state, save_state
-from kinocell.stages.model import Model, split_fingerprint
+from kinocell.stages.model import Model, split_fingerprint, split_names
 
 
 def found_genotype(config: RunConfig) -> Genotype:
@@ -122,6 +122,8 @@ def begin(config: RunConfig, genotype: Genotype, ops: Mapping[str, Builder]) -> 
         views=config.evaluate.views,
         split=split_fingerprint(manifest),
         settings=arguments,
+        config=config,
+        splits=split_names(manifest),
     )
     optimizer = optim.sgd(
         network.parameters(),
