@@ -230,3 +230,21 @@ def test_select_keeps_the_classes() -> None:
     assert few.paths == ("g2/c0/0.mp4", "g0/c1/0.mp4")
     assert few.class_names == ("class_0", "class_1")
     assert few.labels.tolist() == [0, 1]
+
+
+def test_parts_of_one_file_in_two_splits_are_refused() -> None:
+    with pytest.raises(ManifestError, match=r"1 file is \('a.mp4'\) in both train and test.*parts"):
+        from_names(
+            Path(),
+            ["a.mp4", "./a.mp4", "b.mp4"],
+            ["x", "y", "x"],
+            splits=["train", "test", "train"],
+            start_seconds=[0.0, 5.0, 0.0],
+            end_seconds=[5.0, 9.0, 5.0],
+        )
+
+
+@pytest.mark.parametrize("again", ["./a.mp4", "c/../a.mp4"])
+def test_another_way_to_write_a_path_is_the_same_file(again: str) -> None:
+    with pytest.raises(ManifestError, match="is listed twice"):
+        from_names(Path(), ["a.mp4", "b.mp4", again], ["x", "y", "x"])

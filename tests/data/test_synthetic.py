@@ -69,7 +69,7 @@ def test_train_and_test_share_no_family_and_both_have_every_class(rendered: Path
 
 
 def test_formats_classes_and_groups_are_balanced_against_each_other() -> None:
-    scenes = all_scenes(Path(), presets.demo().synthetic)
+    scenes = all_scenes(Path(), SyntheticConfig(videos=480, groups=12))
     assert set(Counter(scene.motion for scene in scenes).values()) == {60}
     assert set(Counter((scene.motion, scene.group) for scene in scenes).values()) == {5}
     assert set(Counter((scene.motion, scene.path.suffix) for scene in scenes).values()) == {30}
@@ -180,7 +180,7 @@ def accuracy_of_single_frames(
 @pytest.mark.slow
 def test_classifier_of_single_frames_stays_near_chance() -> None:
     """Trained on first, middle or last frames, tested on other families: chance is 1 in 8."""
-    scenes = all_scenes(Path(), SyntheticConfig(videos=480, groups=12))
+    scenes = all_scenes(Path(), presets.demo().synthetic)
     labels = torch.tensor([list(MOTIONS).index(scene.motion) for scene in scenes])
     tested = torch.tensor([scene.split == "test" for scene in scenes])
     pixels = torch.from_numpy(moments(scenes)).permute(1, 0, 4, 2, 3).float() / 255 - 0.5

@@ -125,8 +125,8 @@ def test_parts_of_a_video_in_seconds_are_videos(
     write_video: Writer,
 ) -> None:
     write_video(tmp_path / "long.mp4", numbered_frames(100), fps=25)
-    text = "path,label,split,start_seconds,end_seconds\n" + "".join(
-        f"long.mp4,{'ab'[part % 2]},{('train', 'test')[part // 2]},{start},{start + 0.4}\n"
+    text = "path,label,split,group,start_seconds,end_seconds\n" + "".join(
+        f"long.mp4,{'ab'[part % 2]},{('train', 'test')[part // 2]},{part},{start},{start + 0.4}\n"
         for part, start in enumerate((0.0, 0.8, 1.6, 2.4))
     )
     (tmp_path / "list.csv").write_text(text, encoding="utf-8")

@@ -149,9 +149,15 @@ class Manifest:
         for one, other in (("train", "test"), ("train", "valid"), ("valid", "test")):
             both = np.intersect1d(self.groups[self.rows(one)], self.groups[self.rows(other)])
             if shared := [self.group_names[group] for group in both]:
+                kind = ("group is", "groups are") if self.grouped else ("file is", "files are")
+                advice = (
+                    "Give each group one split."
+                    if self.grouped
+                    else "Give all parts of a file one split, or name groups in a column."
+                )
                 raise ManifestError(
-                    f"{_number(shared, 'group is', 'groups are')} in both {one} and {other}. "
-                    "Scores would be too high. Give each group one split."
+                    f"{_number(shared, *kind)} in both {one} and {other}. "
+                    f"Scores would be too high. {advice}"
                 )
 
     def save(self, path: Path) -> None:

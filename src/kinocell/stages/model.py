@@ -27,6 +27,8 @@ from kinocell.space.ops import OPS, Builder
 from kinocell.stages import folders
 
 FORMAT = 1
+LOCAL = ("data", "out", "prepared", "device")
+"""Settings that say nothing elsewhere: the same training gives the same file in any folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +49,7 @@ class Model:
     settings: Mapping[str, Any]
     """Arguments of `Network` besides genotype and classes."""
     config: RunConfig
-    """All settings of the run that trained it."""
+    """All settings of the run that trained it; in the file without its folders."""
     splits: Mapping[str, str]
     """Path of every video, and its split."""
 
@@ -58,7 +60,6 @@ def split_fingerprint(manifest: Manifest) -> str:
         manifest.paths,
         manifest.start_seconds.tolist(),
         manifest.end_seconds.tolist(),
-        manifest.labels.tolist(),
         manifest.splits.tolist(),
     )
     lines = sorted("\t".join(map(str, row)) for row in zip(*columns, strict=True))
@@ -84,7 +85,7 @@ def save_model(path: Path, model: Model) -> None:
         "views": model.views,
         "split": model.split,
         "settings": dict(model.settings),
-        "config": to_dict(model.config),
+        "config": {k: v for k, v in to_dict(model.config).items() if k not in LOCAL},
         "splits": dict(model.splits),
     }
     state = {name: value.contiguous() for name, value in model.network.state_dict().items()}
