@@ -22,6 +22,8 @@ def demo() -> RunConfig:
     """The whole job on embedded synthetic videos, in minutes on two cores.
 
     Command: `kinocell run --preset demo --out demo-run`
+    About 4 minutes on two cores without a GPU, 1 GiB of memory; video top-1 about 0.92 over 8
+    classes (docs/results.md).
     """
     return RunConfig(
         synthetic=SyntheticConfig(videos=640, groups=40),
@@ -51,7 +53,8 @@ def small() -> RunConfig:
 
     Command: `kinocell run --data PATH --out DIR`
     Clips of 8 frames at 64 px, a first-order search at 48 px, no mirroring (left and right stay
-    apart), 5 views per test video.
+    apart), 5 views per test video. On two cores about 0.03 s per training clip and epoch; 27 actions
+    of 431 training videos reached about 0.79 in 30 epochs (docs/results.md).
     """
     return RunConfig(
         prepare=PrepareConfig(short_side_px=73),
