@@ -54,7 +54,7 @@ def small() -> RunConfig:
     Command: `kinocell run --data PATH --out DIR`
     Clips of 8 frames at 64 px, a first-order search at 48 px, no mirroring (left and right stay
     apart), 5 views per test video. On two cores about 0.03 s per training clip and epoch; 27
-    actions, 431 training videos: video top-1 about 0.79 after 30 epochs (docs/results.md).
+    actions, 431 training videos: video top-1 0.79 after 30 epochs (docs/results.md).
     """
     return RunConfig(
         prepare=PrepareConfig(short_side_px=73),
