@@ -22,7 +22,8 @@ import numpy as np
 from kinocell.config import SyntheticConfig
 from kinocell.data import decode, synthetic
 from kinocell.data.encoding import encode_frames
-from kinocell.data.frames import FrameStore, StoreSettings, StoreWriter
+from kinocell.data.frames import FrameStore, StoreSettings
+from kinocell.data.store_writer import StoreWriter
 
 VIDEOS = 20
 READS = 2000

@@ -14,7 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from kinocell.data.encoding import EncodedVideo, encode_frames
-from kinocell.data.frames import FrameStore, StoreSettings, StoreWriter, only_writer
+from kinocell.data.frames import FrameStore, StoreSettings
+from kinocell.data.store_writer import StoreWriter, only_writer
 from kinocell.errors import RunError, StoreError, VideoError
 
 Frames = NDArray[np.uint8]

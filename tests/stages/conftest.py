@@ -21,7 +21,8 @@ import torch
 from kinocell import runs
 from kinocell.config import RunConfig, from_dict, to_dict
 from kinocell.data.encoding import encode_frames
-from kinocell.data.frames import StoreSettings, StoreWriter
+from kinocell.data.frames import StoreSettings
+from kinocell.data.store_writer import StoreWriter
 from kinocell.space.genotype import Genotype, Kept
 from kinocell.space.ops import OPS
 from kinocell.space.wiring import edges

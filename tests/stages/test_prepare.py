@@ -237,7 +237,7 @@ def test_changed_label_is_noticed(tmp_path: Path, own_videos: Path) -> None:
 
 KILLED_AFTER_WRITES = """
     import os, signal, sys
-    from kinocell.data.frames import StoreWriter
+    from kinocell.data.store_writer import StoreWriter
     from kinocell.config import PrepareConfig, RunConfig
     from kinocell.stages.prepare import prepare
     append, writes = StoreWriter._append, 0

@@ -21,8 +21,9 @@ from kinocell.console import progress, say
 from kinocell.data import changes, decode, synthetic
 from kinocell.data.datasets import LIST_NAME, read_dataset
 from kinocell.data.encoding import EncodedVideo, encode_frames
-from kinocell.data.frames import StoreSettings, StoreWriter, only_writer
+from kinocell.data.frames import StoreSettings
 from kinocell.data.manifest import NO_SPLIT, Manifest, halves, split_by_group
+from kinocell.data.store_writer import StoreWriter, only_writer
 from kinocell.data.workers import ordered_results
 from kinocell.errors import ManifestError, StoreError, VideoError
 from kinocell.stages import folders
