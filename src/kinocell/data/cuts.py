@@ -170,7 +170,8 @@ def _one_pass(
     groups, classes, numbers = pairs
     starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]])
     ends = np.r_[starts[1:], len(groups)]
-    rarest = np.minimum.reduceat(np.bincount(classes)[classes], starts)
+    left = np.bincount(classes)
+    rarest = np.minimum.reduceat(left[classes], starts)
     order = np.lexsort((rng.random(len(starts)), rarest))
     weights = 1 / np.maximum(np.bincount(classes, weights=numbers), 1) ** 2
     seen, far = np.zeros(len(weights)), np.zeros(len(weights))
@@ -178,10 +179,14 @@ def _one_pass(
     for group in order[shared[order]].tolist():
         mine = classes[starts[group] : ends[group]]
         videos = numbers[starts[group] : ends[group]]
+        last = left[mine] == 1
+        needed_far = (last & (far[mine] == 0)).any()
+        needed_near = (last & (far[mine] == seen[mine])).any()
+        left[mine] -= 1
         seen[mine] += videos
         # How much farther from the wanted share, squared, its classes would be on the far side.
         worse = videos * (2 * (far[mine] - fraction * seen[mine]) + videos) * weights[mine]
-        if worse.sum() <= 0:
+        if needed_far or (worse.sum() <= 0 and not needed_near):
             far[mine] += videos
             chosen[group] = True
     return chosen
