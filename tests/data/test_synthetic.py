@@ -16,8 +16,8 @@ from torch.nn import functional
 from kinocell import presets
 from kinocell.config import SyntheticConfig
 from kinocell.data import decode, synthetic
-from kinocell.data.datasets import csv_dataset
 from kinocell.data.decode import read_frames
+from kinocell.data.manifest_csv import csv_dataset
 from kinocell.data.synthetic import MOTIONS, all_scenes, frames, render
 from kinocell.errors import ConfigError, RunError
 

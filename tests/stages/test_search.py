@@ -17,8 +17,8 @@ from torch import Tensor
 from kinocell import runs
 from kinocell.config import RunConfig
 from kinocell.data.clips import open_prepared
+from kinocell.data.cuts import halves
 from kinocell.data.frames import FrameStore
-from kinocell.data.manifest import halves
 from kinocell.errors import ConfigError, RunError, SearchError
 from kinocell.space.derivation import derive_genotype
 from kinocell.space.genotype import Genotype

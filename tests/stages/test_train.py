@@ -112,7 +112,7 @@ def test_later_of_two_equal_epochs_is_best(
 ) -> None:
     """Valid videos that look the same, one of each class: every epoch gets one of them right."""
     manifest = open_prepared(tiny_run.prepared).manifest
-    group = manifest.group_names.index("family_02")
+    group = manifest.group_names.tolist().index("family_02")
     rows = [row for row in range(len(manifest)) if manifest.groups[row] == group]
     prepared = spoilt(blank=rows, edit=with_valid())
     config = tiny(tmp_path / "run", prepared=str(prepared), train={"epochs": 3})

@@ -22,9 +22,9 @@ from torch.utils.data import DataLoader, Dataset
 from kinocell import runs
 from kinocell.config import ClipsConfig
 from kinocell.data import sampling, transforms
-from kinocell.data.datasets import csv_dataset
 from kinocell.data.frames import FrameStore
 from kinocell.data.manifest import Manifest
+from kinocell.data.manifest_csv import csv_dataset
 from kinocell.data.workers import num_cores
 from kinocell.errors import RunError, StoreError
 

@@ -1,28 +1,32 @@
-"""The list of videos as columns: paths, labels, groups, splits; read, checked, cut and saved.
+"""The list of videos as columns: paths, labels, groups, splits; checked and written as csv.
 
-Nothing here opens a video file.
+Nothing here opens a video file. `manifest_csv` reads the csv, `cuts` cuts the splits.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kinocell import runs
-from kinocell.data import cuts
-from kinocell.errors import ManifestError
+from kinocell.data import columns
+from kinocell.data.columns import Codes, Strings
+from kinocell.errors import ManifestError, did_you_mean
 
 SPLITS = ("train", "valid", "test")
 NO_SPLIT = -1
+UNUSED = -2
+"""A video that takes no part, as an official split may say of some."""
+SPLIT_WORDS = {NO_SPLIT: "", UNUSED: "unused"} | dict(enumerate(SPLITS))
 
 Rows = NDArray[np.int64]
+SplitColumn = NDArray[np.int8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,7 +36,7 @@ class Manifest:
     root: Path
     """Folder that the paths are relative to."""
 
-    paths: tuple[str, ...]
+    paths: Strings
     """Video files, with forward slashes."""
 
     labels: NDArray[np.int32]
@@ -41,8 +45,8 @@ class Manifest:
     groups: NDArray[np.int32]
     """Index into `group_names`, per video: one person, recording or place."""
 
-    splits: NDArray[np.int8]
-    """Index into SPLITS, per video; -1 where no split is given."""
+    splits: SplitColumn
+    """Index into SPLITS, per video; NO_SPLIT where none is given, UNUSED for taking no part."""
 
     start_seconds: NDArray[np.float64]
     """Start of the part that counts, per video; 0 for the whole file."""
@@ -53,11 +57,17 @@ class Manifest:
     class_names: tuple[str, ...]
     """The classes; an index never travels without them."""
 
-    group_names: tuple[str, ...]
+    group_names: Strings
     """The groups."""
 
     grouped: bool
     """False: nobody named groups, every file is its own."""
+
+    numbered: Mapping[str, SplitColumn] = field(default_factory=dict)
+    """Several splits of the same videos by number ("1", "2", "3"); `choose` takes one."""
+
+    missing: Strings = field(default_factory=lambda: columns.strings([]))
+    """Files that the list of a collection names and that are not there; no row stands for them."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -68,19 +78,34 @@ class Manifest:
 
     def path(self, row: int) -> Path:
         """The file of a row."""
-        return self.root / self.paths[row]
+        return self.root / str(self.paths[row])
 
     def select(self, rows: Sequence[int] | Rows) -> Manifest:
         """The same classes and groups with fewer videos."""
         index = np.asarray(rows, dtype=np.int64)
         return replace(
             self,
-            paths=tuple(self.paths[row] for row in index),
+            paths=self.paths[index],
             labels=self.labels[index],
             groups=self.groups[index],
             splits=self.splits[index],
             start_seconds=self.start_seconds[index],
             end_seconds=self.end_seconds[index],
+            numbered={number: splits[index] for number, splits in self.numbered.items()},
+        )
+
+    def choose(self, number: str) -> Manifest:
+        """The same videos with one of the numbered splits.
+
+        Raises:
+            ManifestError: There is no split of that number.
+        """
+        if number in self.numbered:
+            return replace(self, splits=self.numbered[number], numbered={})
+        known = ", ".join(self.numbered)
+        raise ManifestError(
+            f"There is no split {number!r} of the videos in {self.root}."
+            f"{did_you_mean(number, list(self.numbered))} Known: {known or 'none by number'}."
         )
 
     def check(self) -> None:
@@ -91,16 +116,19 @@ class Manifest:
                 without a video, a video twice, only some videos with a split, a named group in
                 two splits, no training or no test videos, or a class that training never sees.
         """
-        if not self.paths:
+        if not len(self.paths):
             raise ManifestError(f"There is no readable video in {self.root}.")
         self._check_labels()
         self._check_twice()
         if (self.splits != NO_SPLIT).any():
             self._check_splits()
+        for number in self.numbered:
+            self.choose(number)._check_splits()
 
     def _check_labels(self) -> None:
         num_classes = len(self.class_names)
-        if wrong := np.flatnonzero((self.labels < 0) | (self.labels >= num_classes)).tolist():
+        wrong = np.flatnonzero((self.labels < 0) | (self.labels >= num_classes))
+        if len(wrong):
             raise ManifestError(
                 f"{self.paths[wrong[0]]} has label {self.labels[wrong[0]]}, but there are "
                 f"{num_classes} classes, numbered from 0 ({len(wrong)} such videos)."
@@ -113,26 +141,23 @@ class Manifest:
                 "classes apart needs at least two."
             )
         if missing := sorted(set(self.class_names) - set(used)):
-            raise ManifestError(f"{_number(missing, 'class', 'classes')} without a single video.")
+            raise ManifestError(f"{counted(missing, 'class', 'classes')} without a single video.")
 
     def _check_twice(self) -> None:
-        seen: set[tuple[str, float, float]] = set()
-        spans = zip(self.start_seconds.tolist(), self.end_seconds.tolist(), strict=True)
-        for path, span in zip(self.paths, spans, strict=True):
-            part = (one_name(path, self.root), *span)
-            if part in seen:
-                raise ManifestError(
-                    f"{path!r} is listed twice. Keep one row; two labels for one video, or "
-                    "one video in two splits, would spoil the score."
-                )
-            seen.add(part)
+        names = columns.path_names(self.paths, self.root)
+        row = columns.first_repeat(names, self.start_seconds, self.end_seconds)
+        if row is not None:
+            raise ManifestError(
+                f"{str(self.paths[row])!r} is listed twice. Keep one row; two labels for one "
+                "video, or one video in two splits, would spoil the score."
+            )
 
     def _check_splits(self) -> None:
         without = np.flatnonzero(self.splits == NO_SPLIT)
         if len(without):
             raise ManifestError(
                 f"{len(without)} of {len(self)} videos have no split, first "
-                f"{self.paths[without[0]]!r}. Give all a split, or none."
+                f"{str(self.paths[without[0]])!r}. Give all a split, or none."
             )
         for split in ("train", "test"):
             if not len(self.rows(split)):
@@ -141,14 +166,18 @@ class Manifest:
                     "split out and it is cut here."
                 )
         self._check_groups()  # without named groups: the parts of one file
-        trained = set(self.labels[self.rows("train")].tolist())
-        if unseen := [n for i, n in enumerate(self.class_names) if i not in trained]:
-            raise ManifestError(f"{_number(unseen, 'class', 'classes')} without training videos.")
+        trained = np.bincount(self.labels[self.rows("train")], minlength=len(self.class_names))
+        if unseen := [self.class_names[label] for label in np.flatnonzero(trained == 0)]:
+            raise ManifestError(f"{counted(unseen, 'class', 'classes')} without training videos.")
 
     def _check_groups(self) -> None:
+        inside = {}
+        for split in SPLITS:
+            inside[split] = np.zeros(len(self.group_names), np.bool_)
+            inside[split][self.groups[self.rows(split)]] = True
         for one, other in (("train", "test"), ("train", "valid"), ("valid", "test")):
-            both = np.intersect1d(self.groups[self.rows(one)], self.groups[self.rows(other)])
-            if shared := [self.group_names[group] for group in both]:
+            both = np.flatnonzero(inside[one] & inside[other])
+            if shared := self.group_names[both].tolist():
                 kind = ("group is", "groups are") if self.grouped else ("file is", "files are")
                 advice = (
                     "Give each group one split."
@@ -156,7 +185,7 @@ class Manifest:
                     else "Give all parts of a file one split, or name groups in a column."
                 )
                 raise ManifestError(
-                    f"{_number(shared, *kind)} in both {one} and {other}. "
+                    f"{counted(shared, *kind)} in both {one} and {other}. "
                     f"Scores would be too high. {advice}"
                 )
 
@@ -169,25 +198,37 @@ class Manifest:
 
         The seconds are only written where some video is not taken as a whole.
         """
-        columns: dict[str, Sequence[object]] = {
-            "path": self.paths,
-            "label": [self.class_names[label] for label in self.labels],
-        }
-        if (self.splits != NO_SPLIT).any():
-            columns["split"] = [SPLITS[s] if s != NO_SPLIT else "" for s in self.splits]
-        if self.grouped:
-            columns["group"] = [self.group_names[group] for group in self.groups]
-        if (self.start_seconds > 0).any() or np.isfinite(self.end_seconds).any():
-            columns["start_seconds"] = [repr(s) for s in self.start_seconds.tolist()]
-            columns["end_seconds"] = [
-                repr(s) if np.isfinite(s) else "" for s in self.end_seconds.tolist()
-            ]
-        columns |= more
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
-        return text.getvalue()
+        writer.writerow([*self._cells(slice(0)), *more])
+        done: list[str] = []
+        for part in columns.parts(len(self)):
+            cells = self._cells(part) | {name: values[part] for name, values in more.items()}
+            writer.writerows(zip(*cells.values(), strict=True))
+            done.append(text.getvalue())
+            text.seek(0)
+            text.truncate()
+        return "".join(done)
+
+    def _cells(self, part: slice) -> dict[str, Sequence[object]]:
+        """Some rows as the csv has them."""
+        cells: dict[str, Sequence[object]] = {
+            "path": self.paths[part].tolist(),
+            "label": [self.class_names[label] for label in self.labels[part].tolist()],
+        }
+        if self.numbered:
+            for number, splits in self.numbered.items():
+                cells[f"split_{number}"] = [SPLIT_WORDS[s] for s in splits[part].tolist()]
+        elif (self.splits != NO_SPLIT).any():
+            cells["split"] = [SPLIT_WORDS[s] for s in self.splits[part].tolist()]
+        if self.grouped:
+            cells["group"] = self.group_names[self.groups[part]].tolist()
+        if (self.start_seconds > 0).any() or np.isfinite(self.end_seconds).any():
+            cells["start_seconds"] = [repr(s) for s in self.start_seconds[part].tolist()]
+            cells["end_seconds"] = [
+                repr(s) if s < np.inf else "" for s in self.end_seconds[part].tolist()
+            ]
+        return cells
 
 
 def from_names(
@@ -197,114 +238,92 @@ def from_names(
     *,
     groups: Sequence[str] | None = None,
     splits: Sequence[str] | None = None,
+    numbered: Mapping[str, Sequence[str]] | None = None,
     start_seconds: Sequence[float] | None = None,
     end_seconds: Sequence[float] | None = None,
+    class_names: Sequence[str] | None = None,
+    missing: Sequence[str] = (),
 ) -> Manifest:
-    """A checked manifest from names; classes and groups are sorted by name.
+    """A checked manifest from names; groups are sorted by name, and so are classes.
 
     Args:
         root: Folder that `paths` are relative to.
         paths: Video files.
         labels: The name of each video's class.
         groups: The name of each video's group; None makes every file its own group.
-        splits: "train", "valid" or "test" for each video; None where no split is given.
+        splits: "train", "valid", "test" or "unused" for each video; None where none is given.
+        numbered: Several such splits, by number.
         start_seconds: Start of each part; None for whole files.
         end_seconds: End of each part; None for whole files.
+        class_names: The classes in another order than by name.
+        missing: Files that should be there and are not.
 
     Raises:
         ManifestError: See `Manifest.check`.
     """
     count = len(paths)
-    for path in paths:
-        if not path.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in path):
-            raise ManifestError(f"{path!r} has a name that is not UTF-8. Rename the file.")
-    class_names = sorted(set(labels))
-    group_of = list(groups) if groups is not None else [one_name(path, root) for path in paths]
-    group_names = sorted(set(group_of))
-    class_index = {name: i for i, name in enumerate(class_names)}
-    group_index = {name: i for i, name in enumerate(group_names)}
-    made = Manifest(
-        root=root,
-        paths=tuple(paths),
-        labels=np.array([class_index[name] for name in labels], np.int32),
-        groups=np.array([group_index[name] for name in group_of], np.int32),
-        splits=np.array(
-            [SPLITS.index(s) if s else NO_SPLIT for s in splits or [""] * count], np.int8
-        ),
+    return from_columns(
+        root,
+        paths,
+        columns.coded(labels, class_names),
+        groups=None if groups is None else columns.coded(groups),
+        splits=None if splits is None else split_column(splits),
+        numbered={number: split_column(names) for number, names in (numbered or {}).items()},
         start_seconds=np.array(start_seconds or [0.0] * count, np.float64),
         end_seconds=np.array(end_seconds or [np.inf] * count, np.float64),
-        class_names=tuple(class_names),
-        group_names=tuple(group_names),
+        missing=missing,
+    )
+
+
+def from_columns(
+    root: Path,
+    paths: Sequence[str] | Strings,
+    labels: tuple[Sequence[str], Codes],
+    *,
+    groups: tuple[Sequence[str], Codes] | None,
+    splits: SplitColumn | None,
+    numbered: Mapping[str, SplitColumn],
+    start_seconds: NDArray[np.float64],
+    end_seconds: NDArray[np.float64],
+    missing: Sequence[str] = (),
+) -> Manifest:
+    """A checked manifest from columns that are coded already; see `from_names`."""
+    try:
+        column = columns.strings(paths)
+        absent = columns.strings(missing)
+    except UnicodeEncodeError as error:
+        raise ManifestError(
+            f"{error.object!r} has a name that is not UTF-8. Rename the file."
+        ) from error
+    if groups is None:
+        group_names, group_codes = columns.coded_column(columns.path_names(column, root))
+    else:
+        group_names, group_codes = columns.strings(groups[0]), groups[1]
+    made = Manifest(
+        root=root,
+        paths=column,
+        labels=labels[1],
+        groups=group_codes,
+        splits=np.full(len(column), NO_SPLIT, np.int8) if splits is None else splits,
+        start_seconds=start_seconds,
+        end_seconds=end_seconds,
+        class_names=tuple(labels[0]),
+        group_names=group_names,
         grouped=groups is not None,
+        numbered=numbered,
+        missing=absent,
     )
     made.check()
     return made
 
 
-def one_name(path: str, root: Path) -> str:
-    """The same name for every way to write a path: `a.mp4`, `./a.mp4`, `b/../a.mp4`."""
-    return os.path.relpath(os.path.normpath(root / path), root)
+def split_column(names: Sequence[str]) -> SplitColumn:
+    """The words of a split as numbers; an empty word is no split."""
+    index = {word: number for number, word in SPLIT_WORDS.items()}
+    return np.fromiter((index[name] for name in names), np.int8, len(names))
 
 
-def split_by_group(videos: Manifest, test_fraction: float, seed: int) -> Manifest:
-    """The same videos, cut into train and test so that no group is in both.
-
-    Every class is in both splits, and keeps two groups in training where it has three or more:
-    the search cuts the training videos once again.
-
-    Args:
-        videos: Any manifest; splits that it has are overwritten.
-        test_fraction: Share of the videos that should be tested, in (0, 1).
-        seed: Another seed cuts elsewhere.
-
-    Raises:
-        ManifestError: A class has only one group, or no cut puts every class in both splits.
-    """
-    if not 0 < test_fraction < 1:
-        raise ValueError(f"test_fraction is {test_fraction}; it must lie between 0 and 1.")
-    everything = np.arange(len(videos))
-    tested = _cut(videos, everything, test_fraction, 2, seed, "a training and a test split")
-    splits = np.where(tested, SPLITS.index("test"), SPLITS.index("train"))
-    return replace(videos, splits=splits.astype(np.int8))
-
-
-def halves(videos: Manifest, rows: Rows, seed: int) -> tuple[Rows, Rows]:
-    """`rows` in two halves of about the same size and classes that share no group.
-
-    The first trains the weights of a search, the second its architecture.
-
-    Raises:
-        ManifestError: A class of `rows` has only one group, or no cut puts every class in both.
-    """
-    second = _cut(videos, rows, 0.5, 1, seed, "the two halves of the search")
-    return rows[~second], rows[second]
-
-
-def _cut(
-    videos: Manifest, rows: Rows, fraction: float, keep: int, seed: int, purpose: str
-) -> NDArray[np.bool_]:
-    """Which of `rows` fall on the far side of a cut between groups."""
-    names, group_of = np.unique(videos.groups[rows], return_inverse=True)
-    counts = np.zeros((len(names), len(videos.class_names)), np.int64)
-    np.add.at(counts, (group_of, videos.labels[rows]), 1)
-    groups_per_class = (counts > 0).sum(0)
-    kind = "group" if videos.grouped else "video file"
-    if single := [videos.class_names[c] for c in np.flatnonzero(groups_per_class == 1)]:
-        raise ManifestError(
-            f"{_number(single, 'class has', 'classes have')} only one {kind}, which cannot be in "
-            f"both of {purpose}. Add another {kind}, or leave the class out."
-        )
-    rng = np.random.default_rng([seed, len(rows)])
-    chosen = cuts.cut(counts[:, groups_per_class > 0], fraction, keep, rng)
-    if chosen is not None:
-        return chosen[group_of]
-    raise ManifestError(
-        f"No cut between groups puts every class in both of {purpose}. Give the split yourself, "
-        "or name smaller groups."
-    )
-
-
-def _number(names: Sequence[str], one: str, many: str) -> str:
+def counted(names: Sequence[str], one: str, many: str) -> str:
     """`"1 class 'x'"` or `"3 classes ('x', 'y', ...)"`."""
     shown = ", ".join(repr(name) for name in names[:5]) + (", ..." if len(names) > 5 else "")
     return f"1 {one} ({shown})" if len(names) == 1 else f"{len(names)} {many} ({shown})"

@@ -19,7 +19,7 @@ from torch import nn
 
 from kinocell import runs
 from kinocell.config import ClipsConfig, RunConfig, from_dict, to_dict
-from kinocell.data.manifest import NO_SPLIT, SPLITS, Manifest
+from kinocell.data.manifest import SPLIT_WORDS, UNUSED, Manifest
 from kinocell.errors import RunError
 from kinocell.space.genotype import Genotype
 from kinocell.space.network import Network
@@ -27,6 +27,9 @@ from kinocell.space.ops import OPS, Builder
 from kinocell.stages import folders
 
 FORMAT = 1
+MOST_LISTED = 100_000
+"""Videos up to which a weights file lists every one with its split (about 10 MB)."""
+
 LOCAL = ("data", "out", "prepared", "device")
 """Settings that say nothing elsewhere: the same training gives the same file in any folder."""
 
@@ -51,27 +54,30 @@ class Model:
     config: RunConfig
     """All settings of the run that trained it; in the file without its folders."""
     splits: Mapping[str, str]
-    """Path of every video, and its split."""
+    """Path of every video, and its split; empty for a very large data set, see `split_names`."""
 
 
 def split_fingerprint(manifest: Manifest) -> str:
-    """Which videos train and which test, as a short hash; another split gives another hash."""
-    columns = (
-        manifest.paths,
-        manifest.start_seconds.tolist(),
-        manifest.end_seconds.tolist(),
-        manifest.splits.tolist(),
-    )
-    lines = sorted("\t".join(map(str, row)) for row in zip(*columns, strict=True))
+    """Which videos train and which test, as a short hash; another split gives another hash.
+
+    Videos that the split leaves unused do not count.
+    """
+    used = manifest.splits != UNUSED
+    columns = (manifest.paths, manifest.start_seconds, manifest.end_seconds, manifest.splits)
+    rows = zip(*(column[used].tolist() for column in columns), strict=True)
+    lines = sorted(f"{path}\t{start}\t{end}\t{split}" for path, start, end, split in rows)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def split_names(manifest: Manifest) -> dict[str, str]:
-    """Path of every video, and its split."""
-    return {
-        path: SPLITS[split] if split != NO_SPLIT else ""
-        for path, split in zip(manifest.paths, manifest.splits.tolist(), strict=True)
-    }
+    """Path of every video, and its split; nothing where there are more than `MOST_LISTED`.
+
+    The file's header may hold 100 MB. The fingerprint tells splits apart whatever their size.
+    """
+    if len(manifest) > MOST_LISTED:
+        return {}
+    words = [SPLIT_WORDS[split] for split in manifest.splits.tolist()]
+    return dict(zip(manifest.paths.tolist(), words, strict=True))
 
 
 def save_model(path: Path, model: Model) -> None:

@@ -19,10 +19,11 @@ from kinocell import runs
 from kinocell.config import RunConfig
 from kinocell.console import progress, say
 from kinocell.data import changes, decode, synthetic
+from kinocell.data.cuts import halves, split_by_group
 from kinocell.data.datasets import LIST_NAME, read_dataset
 from kinocell.data.encoding import EncodedVideo, encode_frames
 from kinocell.data.frames import StoreSettings
-from kinocell.data.manifest import NO_SPLIT, Manifest, halves, split_by_group
+from kinocell.data.manifest import NO_SPLIT, Manifest
 from kinocell.data.store_writer import StoreWriter, only_writer
 from kinocell.data.workers import ordered_results
 from kinocell.errors import ManifestError, StoreError, VideoError

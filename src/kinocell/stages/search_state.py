@@ -20,7 +20,7 @@ from kinocell import runs
 from kinocell.config import RunConfig, to_dict
 from kinocell.console import say
 from kinocell.data.clips import Batch, Prepared, open_prepared, training_batches
-from kinocell.data.manifest import halves
+from kinocell.data.cuts import halves
 from kinocell.errors import pick
 from kinocell.learning import optim
 from kinocell.learning.device import choose_device, device_name
