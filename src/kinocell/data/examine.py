@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kinocell.data import changes
 from kinocell.data.decode import ROUNDING_SECONDS, Decoder, decoded_frames, outside
 from kinocell.data.decoded import DecodedFrame
 from kinocell.errors import VideoError
@@ -49,6 +50,47 @@ class Examined:
     content: str
     """sha256 of all frames at 32 x 32 px: the same for a copy in another container, another one
     for anything that was encoded again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileTask:
+    """A file to look into, and the parts of it that count."""
+
+    path: Path
+    spans: tuple[Span, ...] = (WHOLE,)
+    decoder: Decoder = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFacts:
+    """What identifies a file, and what its parts hold."""
+
+    bytes: int | None
+    mtime_ns: int | None
+    sha256: str | None
+    """None for all three where the file cannot be read."""
+    parts: tuple[Examined | VideoError, ...]
+
+
+def file_facts(task: FileTask) -> FileFacts:
+    """All about one file; a file that cannot be decoded is a fact too. Runs in worker processes."""
+    status, sha256 = None, None
+    try:
+        status = task.path.stat()
+        if not task.path.is_dir():
+            sha256 = changes.sha256(task.path)
+        parts = examine(task.path, task.spans, decoder=task.decoder)
+    except OSError as error:
+        reason = f"{task.path} cannot be read: {error.strerror or error}."
+        parts = [VideoError(reason, "missing")] * len(task.spans)
+    except VideoError as error:
+        parts = [error] * len(task.spans)
+    return FileFacts(
+        bytes=status.st_size if status and sha256 else None,
+        mtime_ns=status.st_mtime_ns if status and sha256 else None,
+        sha256=sha256,
+        parts=tuple(parts),
+    )
 
 
 def examine(
