@@ -44,7 +44,7 @@ def fill(folder: Path, codec: Literal["jpeg", "raw"]) -> FrameStore:
     writer = StoreWriter(
         folder,
         StoreSettings(
-            short_side_px=SHORT_SIDE_PX, codec=codec, jpeg_quality=90, decoder=decode.DECODER
+            short_side_px=SHORT_SIDE_PX, codec=codec, jpeg_quality=90, decoder=decode.decoder_name()
         ),
     )
     for number in range(VIDEOS):

@@ -36,6 +36,13 @@ class PrepareConfig:
     test_fraction: float = 0.25
     """Share of the groups that become the test split where the data names no split."""
 
+    store: bool = True
+    """Keep the decoded frames on disk. Off, videos are counted and verified, and frames are
+    decoded from the files whenever they are needed: no disk space, but slow."""
+
+    decoder: Literal["auto", "pyav", "opencv"] = "auto"
+    """What decodes: PyAV where it is installed, else OpenCV, or the one that is named."""
+
     workers: int = 0
     """Decoding processes; 0 means one per core."""
 

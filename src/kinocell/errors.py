@@ -16,9 +16,23 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 Entry = TypeVar("Entry")
+
+VideoFault = Literal[
+    "missing",
+    "empty",
+    "no video stream",
+    "undecodable",
+    "too large",
+    "size changes",
+    "outside",
+    "truncated",
+    "damaged",
+    "too slow",
+]
+"""What can be wrong with a video file; the words of `kinocell check` and of skipped.csv."""
 
 
 class KinocellError(Exception):
@@ -34,7 +48,17 @@ class ManifestError(KinocellError):
 
 
 class VideoError(KinocellError):
-    """One video file that cannot be decoded."""
+    """One video file that cannot be decoded.
+
+    Args:
+        message: One sentence that names the file.
+        kind: What is wrong, in a word that programs can compare.
+    """
+
+    # With a default, because pickle makes the error anew from its message alone.
+    def __init__(self, message: str, kind: VideoFault = "undecodable") -> None:
+        super().__init__(message)
+        self.kind: VideoFault = kind
 
 
 class StoreError(KinocellError):

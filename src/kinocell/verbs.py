@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kinocell import options as opts
 from kinocell import presets
@@ -22,6 +22,8 @@ from kinocell.options import Option, UsageError
 
 if TYPE_CHECKING:
     from kinocell.stages.predict import Prediction
+
+Decoder = Literal["auto", "pyav", "opencv"]
 
 COMMON = (
     Option(key="debug", kind=bool, help="Show the traceback of an error."),
@@ -110,6 +112,32 @@ def _evaluate(request: Request) -> None:
 
     evaluate(request.config)
     result(Path(request.config.out) / "evaluate" / "scores.json")
+
+
+def _check(request: Request) -> None:
+    if len(request.words) != 1:
+        raise UsageError("Name one folder, csv or video file.")
+    own = request.own
+    for name, least in (("clip_frames", 1), ("workers", 0)):
+        if own[name] < least:
+            raise UsageError(f"{opts.dashed(name)} is {own[name]}; it must be at least {least}.")
+    if not own["limit_seconds"] > 0:
+        raise UsageError(f"--limit-seconds is {own['limit_seconds']:g}; it must be above 0.")
+    from kinocell.stages.check import check
+    from kinocell.stages.checked import leak_lines, table, write_csv
+
+    found = check(
+        request.words[0],
+        clip_frames=own["clip_frames"],
+        workers=own["workers"],
+        limit_seconds=own["limit_seconds"],
+        decoder=own["decoder"],
+    )
+    write_csv(Path(own["csv"]), found)
+    result("\n".join([*table(found), *leak_lines(found)]))
+    say(f"check: every video with its class and notes is in {own['csv']}")
+    if problems := found.problems():
+        raise KinocellError(" ".join(problems))
 
 
 def _report(request: Request) -> None:
@@ -270,6 +298,35 @@ VERBS: dict[str, Verb] = {
         examples=(
             ("kinocell predict clip.mp4 --run my-run", "the five likeliest classes"),
             ("kinocell predict *.avi --run my-run --top 1 --json", "for a script"),
+        ),
+    ),
+    "check": Verb(
+        action=_check,
+        summary="Decode all videos of a folder or csv, classify them, find leaks.",
+        own=(
+            Option(
+                key="csv", kind=str, default="check.csv",
+                help="Where the class, size, rate and notes of every video are written.",
+            ),
+            Option(
+                key="clip_frames", kind=int, default=8,
+                help="A video with fewer frames than a clip is called short.",
+            ),
+            Option(
+                key="limit_seconds", kind=float, default=300.0,
+                help="A file that takes longer to decode is called too slow.",
+            ),
+            Option(key="workers", kind=int, default=0, help="Processes; 0 means one per core."),
+            Option(
+                key="decoder", kind=Decoder, default="auto",
+                help="What decodes: PyAV where it is installed, else OpenCV, or the one named.",
+            ),
+        ),
+        words="PATH",
+        examples=(
+            ("kinocell check videos", "exit code 1: unreadable files, or leaks between splits"),
+            ("kinocell check list.csv --csv found.csv", "the split and group columns are used"),
+            ("kinocell check my-run", "a prepared folder: its lists and its frame store"),
         ),
     ),
     "report": Verb(

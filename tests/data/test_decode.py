@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kinocell.data.decode import read_frames, stream_frames, write_frames
+from kinocell.data.decode import read_frames, stream_frames
 from kinocell.data.encoding import encode_frames
+from kinocell.data.video_writer import write_frames
 from kinocell.errors import RunError, VideoError
 
 Frames = NDArray[np.uint8]
@@ -211,7 +212,7 @@ def test_text_file_is_no_video(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("index_last.mp4", {}, "is no video that can be decoded"),
+        ("index_last.mp4", {}, "is cut off"),
         ("index_first.mp4", {"movflags": "faststart"}, "is cut off"),
         ("riff.avi", {}, "is cut off"),
     ],

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from kinocell import presets
 from kinocell.config import SyntheticConfig
-from kinocell.data import decode, synthetic
+from kinocell.data import synthetic, video_writer
 from kinocell.data.decode import read_frames
 from kinocell.data.manifest_csv import csv_dataset
 from kinocell.data.synthetic import MOTIONS, all_scenes, frames, render
@@ -87,7 +87,7 @@ def test_a_seed_renders_the_same_and_another_seed_something_else() -> None:
 def test_interrupted_rendering_goes_on_to_the_same_bytes(
     rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, left = decode.write_frames, itertools.count()
+    real, left = video_writer.write_frames, itertools.count()
 
     def failing(path: Path, pixels: object, rate: int) -> None:
         if next(left) == 9:

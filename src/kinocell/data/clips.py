@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from kinocell import runs
 from kinocell.config import ClipsConfig
 from kinocell.data import sampling, transforms
+from kinocell.data.file_frames import SETTINGS_NAME, FileFrames, open_file_frames
 from kinocell.data.frames import FrameStore
 from kinocell.data.manifest import Manifest
 from kinocell.data.manifest_csv import csv_dataset
@@ -40,7 +41,7 @@ class Prepared:
 
     folder: Path
     manifest: Manifest
-    store: FrameStore
+    store: FrameStore | FileFrames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -73,7 +74,9 @@ def open_prepared(folder: Path | str) -> Prepared:
         )
     source = runs.read_json(folder / "source.json", "where the videos came from")
     manifest = csv_dataset(folder / "manifest.csv", root=Path(source["root"]))
-    store = FrameStore(folder / "frames")
+    frames = folder / "frames"
+    from_files = (frames / SETTINGS_NAME).exists()
+    store = open_file_frames(frames, manifest) if from_files else FrameStore(frames)
     if len(store) != len(manifest):
         raise StoreError(
             f"{folder}: the manifest lists {len(manifest)} videos, the frame store holds "

@@ -54,7 +54,9 @@ def encode_frames(
     for second, pixels in frames:
         shape = shape or pixels.shape
         if pixels.shape != shape:
-            raise VideoError(f"{name} changes its picture size after {len(seconds)} frames.")
+            raise VideoError(
+                f"{name} changes its picture size after {len(seconds)} frames.", "size changes"
+            )
         seconds.append(second)
         if codec == "jpeg":
             encoded.append(

@@ -19,8 +19,8 @@ from kinocell import runs
 from kinocell.config import SyntheticConfig
 from kinocell.console import progress, say
 from kinocell.data import textures
-from kinocell.data.decode import write_frames
 from kinocell.data.manifest import from_names
+from kinocell.data.video_writer import write_frames
 from kinocell.data.workers import ordered_results
 from kinocell.errors import ConfigError, RunError
 

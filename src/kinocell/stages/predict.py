@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from kinocell.data.clips import as_input, clip_tensor, view_clip_indices
-from kinocell.data.decode import count_frames, read_frames
+from kinocell.data.decode import Decoder, chosen_frames
 from kinocell.errors import RunError
 from kinocell.space.ops import OPS, Builder
 from kinocell.stages.evaluate import softmax
@@ -45,7 +45,12 @@ def load(run: Path | str, *, weights: str = "best", ops: Mapping[str, Builder] =
 
 
 def predict(
-    run: Path | str | Model, files: Sequence[Path | str], *, top: int = 5, views: int | None = None
+    run: Path | str | Model,
+    files: Sequence[Path | str],
+    *,
+    top: int = 5,
+    views: int | None = None,
+    decoder: Decoder = "auto",
 ) -> list[Prediction]:
     """Classify video files.
 
@@ -55,21 +60,24 @@ def predict(
         top: How many classes to name.
         views: Clips per video, spread over it; their probabilities are averaged. None: as many as
             the run's evaluation takes.
+        decoder: Which decoder; decoders differ a little in resized pixels.
 
     Raises:
         RunError: There is no trained network in this folder.
         VideoError: A file cannot be decoded.
     """
     model = run if isinstance(run, Model) else load(run)
-    return [_predict_one(model, Path(file), top, views or model.views) for file in files]
+    views = views or model.views
+    return [_predict_one(model, Path(file), top, views, decoder) for file in files]
 
 
 @torch.no_grad()
-def _predict_one(model: Model, path: Path, top: int, views: int) -> Prediction:
-    num_frames = count_frames(path)
+def _predict_one(model: Model, path: Path, top: int, views: int, decoder: Decoder) -> Prediction:
+    def wanted(num_frames: int) -> list[int]:
+        return sorted(set().union(*view_clip_indices(num_frames, model.clips, views)))
+
+    num_frames, frames = chosen_frames(path, wanted, model.short_side_px, decoder=decoder)
     indices = view_clip_indices(num_frames, model.clips, views)
-    wanted = sorted(set().union(*indices))
-    frames = dict(zip(wanted, read_frames(path, wanted, model.short_side_px), strict=True))
     clips = torch.stack(
         [clip_tensor(np.stack([frames[i] for i in view]), model.clips) for view in indices]
     )

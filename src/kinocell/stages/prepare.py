@@ -22,12 +22,14 @@ from kinocell.data import changes, decode, synthetic
 from kinocell.data.cuts import halves, split_by_group
 from kinocell.data.datasets import LIST_NAME, read_dataset
 from kinocell.data.encoding import EncodedVideo, encode_frames
+from kinocell.data.file_frames import FileFramesWriter
 from kinocell.data.frames import StoreSettings
 from kinocell.data.manifest import NO_SPLIT, Manifest
 from kinocell.data.store_writer import StoreWriter, only_writer
 from kinocell.data.workers import ordered_results
 from kinocell.errors import ManifestError, StoreError, VideoError
 from kinocell.stages import folders
+from kinocell.stages.count import count
 
 
 def prepare(config: RunConfig, *, manifest: Manifest | None = None) -> Path:
@@ -71,7 +73,12 @@ def prepare(config: RunConfig, *, manifest: Manifest | None = None) -> Path:
         return folder
     _tell(manifest, source, no_split, settings)
     with only_writer(folder / "frames"):
-        _fill(folder, manifest, config)
+        store = (
+            _fill(folder, manifest, config)
+            if config.prepare.store
+            else count(folder / "frames", manifest, config)
+        )
+        _conclude(folder, manifest, store, config.prepare.max_skipped)
     folders.remember(config, anew=False)
     return folder
 
@@ -88,10 +95,12 @@ def _settings(config: RunConfig, folder: Path, data: str, cut_here: bool) -> dic
     settings: dict[str, Any] = {
         "data": data,
         "short_side_px": config.prepare.short_side_px,
-        "codec": config.prepare.codec,
-        "jpeg_quality": config.prepare.jpeg_quality,
-        "decoder": decode.DECODER,
+        "decoder": decode.decoder_name(config.prepare.decoder),
     }
+    if config.prepare.store:
+        settings |= {"codec": config.prepare.codec, "jpeg_quality": config.prepare.jpeg_quality}
+    else:
+        settings["store"] = False
     if not data:
         settings["synthetic"] = asdict(config.synthetic)
     if cut_here:
@@ -141,16 +150,17 @@ class _Task:
     short_side_px: int
     codec: Any
     jpeg_quality: int
+    decoder: decode.Decoder
 
 
-def _fill(folder: Path, manifest: Manifest, config: RunConfig) -> None:
+def _fill(folder: Path, manifest: Manifest, config: RunConfig) -> StoreWriter:
     store = StoreWriter(
         folder / "frames",
         StoreSettings(
             short_side_px=config.prepare.short_side_px,
             codec=config.prepare.codec,
             jpeg_quality=config.prepare.jpeg_quality,
-            decoder=decode.DECODER,
+            decoder=decode.decoder_name(config.prepare.decoder),
         ),
     )
     store.keep(changes.num_unchanged(store.records, manifest))
@@ -166,6 +176,7 @@ def _fill(folder: Path, manifest: Manifest, config: RunConfig) -> None:
             short_side_px=config.prepare.short_side_px,
             codec=config.prepare.codec,
             jpeg_quality=config.prepare.jpeg_quality,
+            decoder=config.prepare.decoder,
         )
         for row in todo
     ]
@@ -179,17 +190,19 @@ def _fill(folder: Path, manifest: Manifest, config: RunConfig) -> None:
     )
     for row, (source, video) in shown:
         store.add({**changes.row_key(manifest, row), **source}, video)
-    _conclude(folder, manifest, store, config.prepare.max_skipped)
+    return store
 
 
-def _conclude(folder: Path, manifest: Manifest, store: StoreWriter, max_skipped: int) -> None:
+def _conclude(
+    folder: Path, manifest: Manifest, store: StoreWriter | FileFramesWriter, max_skipped: int
+) -> None:
     """Write the lists, unless too many videos were unreadable."""
     kept = [row for row, record in enumerate(store.records) if "skipped" not in record]
     skipped = [record for record in store.records if "skipped" in record]
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("path", "reason"))
-    writer.writerows((record["path"], record["skipped"]) for record in skipped)
+    writer.writerow(("path", "kind", "reason"))
+    writer.writerows((r["path"], r.get("kind", ""), r["skipped"]) for r in skipped)
     runs.write_text(folder / "skipped.csv", text.getvalue())
     if len(skipped) > max_skipped:
         more = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
@@ -221,8 +234,9 @@ def _conclude(folder: Path, manifest: Manifest, store: StoreWriter, max_skipped:
     }
     runs.finish_stage(folder, summary)
     mib = summary["store_bytes"] / 2**20
+    where = f"{mib:.1f} MiB in {folder / 'frames'}" if mib else f"counted, not stored: {folder}"
     say(
-        f"prepare: {len(kept)} videos, {frames} frames, {mib:.1f} MiB in {folder / 'frames'}"
+        f"prepare: {len(kept)} videos, {frames} frames, {where}"
         + (f"; {len(skipped)} skipped, see {folder / 'skipped.csv'}" if skipped else "")
     )
 
@@ -251,14 +265,16 @@ def _encode(task: _Task) -> Result:
             "sha256": changes.sha256(path),
         }
     except OSError as error:
-        return source, f"{path} cannot be read: {error.strerror or error}."
+        reason = f"{path} cannot be read: {error.strerror or error}."
+        return source | {"kind": "missing"}, reason
     try:
         frames = decode.stream_frames(
             path,
             task.short_side_px,
             start_seconds=task.start_seconds,
             end_seconds=task.end_seconds,
+            decoder=task.decoder,
         )
         return source, encode_frames(frames, task.codec, task.jpeg_quality, str(path))
     except VideoError as error:
-        return source, str(error)
+        return source | {"kind": error.kind}, str(error)
