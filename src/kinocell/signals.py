@@ -4,7 +4,7 @@ The command line installs the handlers, loops ask after each step. The library n
 any: without them Ctrl-C is Python's own KeyboardInterrupt, as in every notebook.
 
     Ctrl-C, SIGTERM    a loop of steps ends behind its step, with a checkpoint; others at once
-    a second one       ends at once
+    a second Ctrl-C    ends at once
     SIGUSR1            a loop of steps writes a checkpoint and goes on; nothing else happens
 """
 
@@ -48,8 +48,9 @@ class Asked:
         if number in CHECKPOINTS:
             self.checkpoint = True
             return
-        again, self.stop = self.stop is not None, number
-        if again or not self.in_steps:
+        first, self.stop = self.stop is None, number
+        # A scheduler may send SIGTERM to a job twice, to the shell and to its children.
+        if not self.in_steps or (number == signal.SIGINT and not first):
             raise Stopped(number)
         with contextlib.suppress(OSError):
             os.write(2, NOTICE)  # `print` may be what the signal has interrupted
