@@ -1,7 +1,7 @@
 """Who feeds a network fastest, and with the right frames? Ours beside the usual ways, in one run.
 
-Encodes its own video files (Xvid in AVI with key frames far apart, H.264 in mp4, 320 x 240, 7 s), and
-makes finished training clips of them: 8 frames, random crop resized to 112 px, flip, normalised.
+Encodes its own video files (Xvid in AVI with key frames far apart, H.264 in mp4, 320 x 240, 7 s)
+and makes finished training clips of them: 8 frames, random crop at 112 px, flip, normalised.
 
     python -m benchmarks.data [--videos 64] [--clips 2000] [--memory-clips 5000] [--out data.json]
 
@@ -186,9 +186,7 @@ def measure(root: Path, videos: int, num_clips: int, memory_clips: int) -> list[
                 "name": name,
                 "clips_per_second": our_rate(prepared, num_clips // share),
                 "right": right_share(lambda p, i: read_frames(p, i), some),
-                "memory_mib": in_a_process(
-                    _memory_of_ours, str(prepared.folder), memory_clips
-                ),
+                "memory_mib": in_a_process(_memory_of_ours, str(prepared.folder), memory_clips),
             }
         )
         _say(rows[-1])
@@ -229,9 +227,7 @@ def main() -> None:
     heads = "  ".join(f"{'right ' + kind:>7}" for kind in KINDS)
     print(f"{'':<24}{'clips/s':>9}  {heads}   MiB at 10 % -> 100 % of the clips")
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure(
-            Path(folder), arguments.videos, arguments.clips, arguments.memory_clips
-        )
+        rows = measure(Path(folder), arguments.videos, arguments.clips, arguments.memory_clips)
     ours = [r for r in rows if r["name"].startswith("ours, store")]
     others = [r for r in rows if not r["name"].startswith("ours")]
     if others:

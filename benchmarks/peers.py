@@ -1,4 +1,4 @@
-"""How others read chosen frames of a video file: one function `(path, indices) -> uint8 [T, H, W, 3]`.
+"""How others read chosen frames of a file: a function `(path, indices) -> uint8 [T, H, W, 3]` each.
 
 Each the way its own documentation shows it, in one thread, RGB, at the file's own size. Numbered
 video files to hold them against are made here too. What is measured is in `data.py`.
@@ -114,7 +114,8 @@ def decord(path: Path, indices: Sequence[int]) -> Frames:
     """decord, `get_batch`."""
     import decord as library
 
-    frames: Frames = library.VideoReader(str(path), num_threads=1).get_batch(list(indices)).asnumpy()
+    reader = library.VideoReader(str(path), num_threads=1)
+    frames: Frames = reader.get_batch(list(indices)).asnumpy()
     return frames
 
 
@@ -131,9 +132,7 @@ def torchcodec_approximate(path: Path, indices: Sequence[int]) -> Frames:
 def _torchcodec(path: Path, indices: Sequence[int], mode: str) -> Frames:
     from torchcodec.decoders import VideoDecoder
 
-    decoder = VideoDecoder(
-        str(path), seek_mode=mode, num_ffmpeg_threads=1, dimension_order="NHWC"
-    )
+    decoder = VideoDecoder(str(path), seek_mode=mode, num_ffmpeg_threads=1, dimension_order="NHWC")
     frames: Frames = decoder.get_frames_at(list(indices)).data.numpy()
     return frames
 

@@ -12,7 +12,17 @@ import kinocell
 ROOT = Path(str(kinocell.__file__)).parent
 FLOORS = {
     0: ["errors"],
-    1: ["config", "config_checks", "console", "options", "presets", "runs", "settings"],
+    1: [
+        "config",
+        "config_checks",
+        "console",
+        "locks",
+        "options",
+        "presets",
+        "runs",
+        "settings",
+        "signals",
+    ],
     2: ["data", "learning", "space"],
     3: ["baselines", "strategies"],
     4: ["stages"],

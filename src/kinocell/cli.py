@@ -15,7 +15,7 @@ from pathlib import Path
 
 import kinocell
 from kinocell import options as opts
-from kinocell import presets, runs
+from kinocell import presets, runs, signals
 from kinocell.config import RunConfig
 from kinocell.config_checks import check
 from kinocell.console import result, say
@@ -24,6 +24,8 @@ from kinocell.options import Option, UsageError
 from kinocell.verbs import VERBS, Request, Verb
 
 DONE, FAILED, USAGE, STOPPED, CLOSED_PIPE = 0, 1, 2, 130, 141
+SIGNALLED = 128
+"""Plus the number of the signal that ended the work: 130 Ctrl-C, 143 SIGTERM."""
 
 OUT_OF_MEMORY = (
     "memory ran out. Lower --search.batch-size, --train.batch-size or --clips.size-px; what was "
@@ -32,8 +34,12 @@ OUT_OF_MEMORY = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0 done, 1 an error, 2 usage, 130 stopped."""
-    typed = list(sys.argv[1:] if argv is None else argv)
+    """Run one command; the exit code is 0 done, 1 an error, 2 usage, 130 or 143 stopped."""
+    with signals.handled():
+        return _main(list(sys.argv[1:] if argv is None else argv))
+
+
+def _main(typed: list[str]) -> int:
     debug = "--debug" in typed
     verb = next((word for word in typed if word in VERBS), "")
     try:
@@ -61,8 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         failure, code = OUT_OF_MEMORY, FAILED
         if debug:
             traceback.print_exc()
-    except KeyboardInterrupt:
-        failure, code = "stopped. Run the same command again to go on from here.", STOPPED
+    except KeyboardInterrupt as stop:
+        failure = "stopped. Run the same command again to go on from here."
+        code = SIGNALLED + stop.number if isinstance(stop, signals.Stopped) else STOPPED
     # Said only here, when the traceback is gone and with it any progress bar.
     say(f"kinocell: {failure}")
     return code

@@ -224,6 +224,15 @@ class RunConfig:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
 
+    checkpoint_minutes: float = 5.0
+    """Longest time between two checkpoints of a search or a training; each epoch ends with one."""
+
+    checkpoints_kept: int = 3
+    """How many checkpoints stay; a damaged one is replaced by the one before."""
+
+    deterministic: bool = False
+    """On a GPU, the same bits every time, at the price of speed. A CPU does so anyway."""
+
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     clips: ClipsConfig = field(default_factory=ClipsConfig)

@@ -46,6 +46,8 @@ SHARE = Range(low=0, high=1, open_high=True)
 
 RANGES: dict[str, Range] = {
     "seed": ZERO_OR_MORE,
+    "checkpoint_minutes": POSITIVE,
+    "checkpoints_kept": ONE_OR_MORE,
     "synthetic.videos": ONE_OR_MORE,
     "synthetic.groups": Range(low=2),
     "synthetic.seed": ZERO_OR_MORE,

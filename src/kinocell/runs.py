@@ -3,8 +3,9 @@
 No stage logic and no torch: only files, their names, and the config that made them.
 
     OUT/prepare/    manifest.csv, frames/, skipped.csv
-    OUT/search/     genotype.json, alphas.jsonl, metrics.jsonl, genotypes.jsonl, state.pt
-    OUT/train/      best.safetensors, last.safetensors, metrics.jsonl, state.pt
+    OUT/search/     genotype.json, alphas.jsonl, metrics.jsonl, genotypes.jsonl,
+                    checkpoints/
+    OUT/train/      best.safetensors, last.safetensors, metrics.jsonl, checkpoints/
     OUT/evaluate/   scores.json, logits.npz
     OUT/report.html
 
@@ -49,11 +50,23 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         raise disk_error(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a new name in a folder survive a power loss; its file has been synced before."""
+    if os.name != "posix":
+        return  # Windows opens no folders
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def disk_error(path: Path, error: OSError) -> RunError:
@@ -95,11 +108,16 @@ def read_json(path: Path, what: str) -> Any:
         raise RunError(f"{path} cannot be read as {what}: {error}.") from error
 
 
-def append_jsonl(path: Path, row: Mapping[str, Any]) -> None:
+def append_jsonl(path: Path, row: Mapping[str, Any], *, sync: bool = False) -> None:
     """Add one line to a jsonl file.
 
     A last line that a crash has cut off is dropped first; otherwise the new one would be glued
     to it and both would be lost.
+
+    Args:
+        path: The jsonl file; made if missing.
+        row: What JSON can hold.
+        sync: Wait until it is on disk, some milliseconds: for rows that a checkpoint counts on.
     """
     line = json.dumps(row, ensure_ascii=False) + "\n"
     try:
@@ -107,6 +125,9 @@ def append_jsonl(path: Path, row: Mapping[str, Any]) -> None:
         with path.open("a+b") as file:
             _drop_cut_off_line(file)
             file.write(line.encode())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
     except OSError as error:
         raise disk_error(path, error) from error
 

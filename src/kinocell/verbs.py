@@ -29,6 +29,8 @@ COMMON = (
     Option(key="debug", kind=bool, help="Show the traceback of an error."),
     Option(key="help", kind=bool, help="Show this help."),
 )
+KEPT = ("checkpoint_minutes", "checkpoints_kept", "deterministic")
+"""Settings of every loop of steps."""
 SOURCES = (
     Option(key="config", kind=str, help="YAML or JSON file with settings, as --print-config does."),
     Option(key="preset", kind=str, help=f"Complete settings: {', '.join(presets.PRESETS)}."),
@@ -241,7 +243,7 @@ VERBS: dict[str, Verb] = {
     "search": Verb(
         action=_search,
         summary="Search one module by gradient descent.",
-        settings=("out", "seed", "prepared", "device", "clips", "search"),
+        settings=("out", "seed", "prepared", "device", *KEPT, "clips", "search"),
         section="search",
         examples=(
             ("kinocell search --out my-run --epochs 20", "after `kinocell prepare`"),
@@ -259,7 +261,7 @@ VERBS: dict[str, Verb] = {
     "train": Verb(
         action=_train,
         summary="Train the final network from scratch.",
-        settings=("out", "seed", "prepared", "device", "clips", "train"),
+        settings=("out", "seed", "prepared", "device", *KEPT, "clips", "train"),
         section="train",
         own=(
             Option(

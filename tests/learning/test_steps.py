@@ -58,6 +58,8 @@ def test_pace_knows_time_per_step_and_share_of_waiting() -> None:
     pace = Pace(clock=clock)
     for _ in pace.watch(waited_for(clock, 4, 1.0)):
         clock.seconds += 3.0
+        pace.step_done()
+        clock.seconds += 7.0  # what is written between two steps is no step
     assert pace.step_seconds == pytest.approx(4.0)
     assert pace.data_share == pytest.approx(0.25)
 
@@ -67,6 +69,7 @@ def test_pace_of_an_endless_stream_that_is_cut_counts_the_last_step_too() -> Non
     pace = Pace(clock=clock)
     for _ in pace.watch(islice(count(), 1)):
         clock.seconds += 2.0
+        pace.step_done()
     assert pace.steps_seconds == [2.0]
 
 

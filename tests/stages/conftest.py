@@ -26,6 +26,7 @@ from kinocell.data.store_writer import StoreWriter
 from kinocell.space.genotype import Genotype, Kept
 from kinocell.space.ops import OPS
 from kinocell.space.wiring import edges
+from kinocell.stages.checkpoint import unpacked
 
 MakeRun = Callable[..., RunConfig]
 
@@ -237,6 +238,7 @@ def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
 # --- for the tests of the real stages ----------------------------------------------------------
 
 TIMES = {"seconds", "step_seconds", "data_share", "milliseconds", "milliseconds_p90"}
+TIMES |= {"steps_seconds", "waits_seconds"}  # of the steps of an epoch that is not done
 
 
 @pytest.fixture
@@ -286,9 +288,20 @@ def outcome() -> Callable[[Path], dict[str, Any]]:
     return _outcome
 
 
+@pytest.fixture(scope="session")
+def newest_state() -> Callable[[Path], dict[str, Any]]:
+    """`newest_state(folder)`: what the last checkpoint of a stage holds."""
+
+    def read(folder: Path) -> dict[str, Any]:
+        path = max((folder / "checkpoints").glob("*.pt"))
+        return unpacked(path.read_bytes(), path)
+
+    return read
+
+
 def _outcome(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         if path.name == "config.json":
             continue
         if path.suffix == ".jsonl":
@@ -296,7 +309,7 @@ def _outcome(folder: Path) -> dict[str, Any]:
         elif path.suffix == ".json":
             found[path.name] = _without_times(json.loads(path.read_text(encoding="utf-8")))
         elif path.suffix == ".pt":
-            found[path.name] = _without_times(torch.load(path, weights_only=True))
+            found[path.name] = _without_times(unpacked(path.read_bytes(), path))
         else:
             found[path.name] = path.read_bytes()
     return found

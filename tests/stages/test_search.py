@@ -33,6 +33,7 @@ from kinocell.strategies.table import STRATEGIES
 Tiny = Callable[..., RunConfig]
 Outcome = Callable[[Path], dict[str, Any]]
 Spoilt = Callable[..., Path]
+Newest = Callable[[Path], dict[str, Any]]
 
 
 def folder(config: RunConfig) -> Path:
@@ -105,7 +106,9 @@ def test_test_split_has_no_influence(
     assert outcome(folder(config)) == outcome(folder(tiny_run))
 
 
-def test_weights_never_see_the_half_of_alpha(tiny: Tiny, tmp_path: Path, spoilt: Spoilt) -> None:
+def test_weights_never_see_the_half_of_alpha(
+    tiny: Tiny, tmp_path: Path, spoilt: Spoilt, newest_state: Newest
+) -> None:
     strategy = Strategy(outer_grad=no_gradient)
     config = tiny(tmp_path / "one", search={"epochs": 1})
     manifest = open_prepared(config.prepared).manifest
@@ -114,7 +117,7 @@ def test_weights_never_see_the_half_of_alpha(tiny: Tiny, tmp_path: Path, spoilt:
     states = []
     for each in (config, other):
         search(each, strategy=strategy)
-        states.append(torch.load(folder(each) / "state.pt", weights_only=True)["weights"])
+        states.append(newest_state(folder(each))["weights"])
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     held = [
         runs.read_jsonl(folder(each) / "metrics.jsonl")[0]["valid_loss"] for each in (config, other)
@@ -288,7 +291,7 @@ def test_search_stopped_before_its_first_epoch_begins_again(
     tiny: Tiny, tmp_path: Path, tiny_run: RunConfig, outcome: Outcome
 ) -> None:
     config = begun(tiny(tmp_path / "run"))
-    (folder(config) / "state.pt").unlink()
+    shutil.rmtree(folder(config) / "checkpoints")
     search(config)
     assert outcome(folder(config)) == outcome(folder(tiny_run))
 
@@ -321,16 +324,19 @@ def test_number_of_loader_processes_is_no_other_setting(
 
 
 @pytest.mark.parametrize("kept_share", [0.0, 0.3, 0.99])
-def test_cut_off_checkpoint_is_one_clear_sentence(
+def test_only_checkpoint_cut_off_is_one_clear_sentence(
     kept_share: float, tiny: Tiny, tmp_path: Path, tiny_run: RunConfig
 ) -> None:
     config = tiny(tmp_path / "run")
     shutil.copytree(folder(tiny_run), folder(config))
     (folder(config) / "done.json").unlink()
-    state = folder(config) / "state.pt"
+    (state,) = (folder(config) / "checkpoints").iterdir()
     data = state.read_bytes()
     state.write_bytes(data[: int(len(data) * kept_share)])
-    with pytest.raises(RunError, match=r"state.pt cannot be read .* Delete that file"):
+    with pytest.raises(
+        RunError,
+        match=r"No checkpoint in .* can be read\. Put one back .* delete 000000004\.pt to begin",
+    ):
         search(config)
 
 
@@ -338,10 +344,9 @@ def test_checkpoint_of_another_network_is_one_clear_sentence(
     tiny: Tiny, tmp_path: Path, tiny_run: RunConfig
 ) -> None:
     config = begun(tiny(tmp_path / "run"))
-    shutil.copy(Path(tiny_run.out) / "train" / "state.pt", folder(config) / "state.pt")
-    with pytest.raises(
-        RunError, match=r"state.pt is of another network or stage .* Delete that file"
-    ):
+    (other,) = (Path(tiny_run.out) / "train" / "checkpoints").iterdir()
+    shutil.copy(other, folder(config) / "checkpoints" / "000000003.pt")
+    with pytest.raises(RunError, match=r"3\.pt is of another network or stage .* Delete that file"):
         search(config)
 
 
@@ -362,7 +367,7 @@ def test_gradient_that_is_not_finite_stops_with_epoch_step_and_files(
     message = str(caught.value)
     assert "gradient of alpha is not finite" in message
     assert sum(message.count(suffix) for suffix in (".mp4", ".avi")) == 3
-    assert "No epoch was finished yet" in message
+    assert "No state was kept yet" in message
 
 
 def test_gradient_that_is_not_finite_leaves_the_last_good_checkpoint(
@@ -371,11 +376,11 @@ def test_gradient_that_is_not_finite_leaves_the_last_good_checkpoint(
     config = tiny(tmp_path / "run")
     good = STRATEGIES[config.search.strategy]
     next(search_epochs(config, strategy=good))
-    with pytest.raises(SearchError, match=r"epoch 2, step 1.* after epoch 1 is in .*state.pt"):
+    with pytest.raises(SearchError, match=r"epoch 2, step 1.* good state is in .*000000002\.pt"):
         search(config, strategy=Strategy(outer_grad=bad_gradient))
     search(config, strategy=good)
     found, expected = outcome(folder(config)), outcome(folder(tiny_run))
-    for name in ("state.pt", "alphas.jsonl", "metrics.jsonl"):
+    for name in ("000000004.pt", "alphas.jsonl", "metrics.jsonl"):
         assert found[name] == expected[name]
 
 
@@ -387,5 +392,5 @@ def test_weights_that_blow_up_stop_the_search_and_are_not_kept(
     config = tiny(tmp_path / "run", search=settings)
     with pytest.raises(SearchError, match=r"not finite in epoch 1.*Lower --search\.learning_rate"):
         search(config)
-    assert not (folder(config) / "state.pt").exists()
+    assert not (folder(config) / "checkpoints").exists()
     assert not (folder(config) / "metrics.jsonl").exists()

@@ -23,6 +23,7 @@ from kinocell.stages.train import train, train_epochs
 Tiny = Callable[..., RunConfig]
 Outcome = Callable[[Path], dict[str, Any]]
 Spoilt = Callable[..., Path]
+Newest = Callable[[Path], dict[str, Any]]
 
 MODULE = Genotype(
     nodes=((Kept("conv_3", 0), Kept("skip", 1)), (Kept("max_pool_3", 1), Kept("conv_1", 2))),
@@ -123,12 +124,12 @@ def test_later_of_two_equal_epochs_is_best(
 
 
 def test_best_weights_are_those_behind_the_best_epoch(
-    tiny: Tiny, tmp_path: Path, spoilt: Spoilt
+    tiny: Tiny, tmp_path: Path, spoilt: Spoilt, newest_state: Newest
 ) -> None:
     config = tiny(tmp_path / "run", prepared=str(spoilt(edit=with_valid())), train={"epochs": 4})
     states = []
     for _ in train_epochs(config, genotype=MODULE):
-        states.append(torch.load(folder(config) / "state.pt", weights_only=True)["weights"])
+        states.append(newest_state(folder(config))["weights"])
     done = runs.stage_summary(folder(config))
     for name, epoch in (("best", done["best_epoch"]), ("last", 3)):
         weights = safetensors.torch.load_file(folder(config) / f"{name}.safetensors")
@@ -208,11 +209,12 @@ def test_another_module_in_the_folder_is_refused(tiny_run: RunConfig) -> None:
         train(tiny_run, genotype=replace(found(tiny_run), mid="matched"))
 
 
-def test_damaged_checkpoint_is_one_clear_sentence(tiny: Tiny, tmp_path: Path) -> None:
+def test_only_checkpoint_damaged_is_one_clear_sentence(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny(tmp_path / "run")
     next(iter(train_epochs(config, genotype=MODULE)))
-    (folder(config) / "state.pt").write_bytes(b"no checkpoint at all")
-    with pytest.raises(RunError, match=r"state\.pt cannot be read .* Delete that file"):
+    (path,) = (folder(config) / "checkpoints").iterdir()
+    path.write_bytes(b"no checkpoint at all")
+    with pytest.raises(RunError, match=r"No checkpoint .* delete 000000003\.pt to begin this"):
         train(config, genotype=MODULE)
 
 
@@ -221,7 +223,8 @@ def test_checkpoint_of_another_network_is_one_clear_sentence(
 ) -> None:
     config = tiny(tmp_path / "run")
     next(iter(train_epochs(config, genotype=MODULE)))
-    shutil.copy(Path(tiny_run.out) / "search" / "state.pt", folder(config) / "state.pt")
+    (other,) = (Path(tiny_run.out) / "search" / "checkpoints").iterdir()
+    shutil.copy(other, folder(config) / "checkpoints")
     with pytest.raises(RunError, match="another network or stage"):
         train(config, genotype=MODULE)
 
@@ -247,7 +250,7 @@ def test_loss_that_is_not_finite_stops_with_epoch_step_and_files(
     with pytest.raises(SearchError, match=r"epoch 1, step \d, on \w+/") as caught:
         train(config, genotype=MODULE)
     assert "Lower --train.learning_rate" in str(caught.value)
-    assert "No epoch was finished yet" in str(caught.value)
+    assert "No state was kept yet" in str(caught.value)
 
 
 def test_weights_that_blow_up_in_the_last_step_of_an_epoch_are_not_kept(
@@ -257,5 +260,5 @@ def test_weights_that_blow_up_in_the_last_step_of_an_epoch_are_not_kept(
     config = tiny(tmp_path / "run", train=settings)
     with pytest.raises(SearchError, match="weight is not finite in epoch 1, step 1"):
         train(config, genotype=MODULE)
-    assert not (folder(config) / "state.pt").exists()
+    assert not (folder(config) / "checkpoints").exists()
     assert not (folder(config) / "best.safetensors").exists()

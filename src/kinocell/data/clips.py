@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from kinocell import runs
+from kinocell import runs, signals
 from kinocell.config import ClipsConfig
 from kinocell.data import sampling, transforms
 from kinocell.data.file_frames import SETTINGS_NAME, FileFrames, open_file_frames
@@ -286,13 +286,16 @@ def _loaded(dataset: Dataset[Arrays], steps: Iterable[int], workers: int) -> Ite
     if num_workers == 0:
         arrays: Iterable[Arrays] = (dataset[step] for step in steps)
     else:
-        arrays = DataLoader(
+        loader = DataLoader(
             dataset,
             batch_size=None,
             sampler=steps,
             num_workers=num_workers,
             multiprocessing_context="spawn",
+            generator=torch.Generator(),  # else it draws from the one that dropout draws from
         )
+        with signals.kept_from_children():
+            arrays = iter(loader)
     for clips, labels, rows in arrays:
         yield Batch(clips=clips.permute(0, 4, 1, 2, 3), labels=labels, rows=rows)
 

@@ -1,8 +1,11 @@
-"""Which device runs the networks, and what it is called in a report."""
+"""Which device runs the networks, what it is called, and whether it repeats itself exactly."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import platform
+from collections.abc import Iterator
 
 import torch
 
@@ -29,3 +32,37 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU {platform.machine()}, {torch.get_num_threads()} threads"
+
+
+@contextlib.contextmanager
+def deterministic(on: bool) -> Iterator[None]:
+    """On a GPU, let the same input give the same bits every time, at the price of speed.
+
+    The CPU does so anyway, with the same number of threads. PyTorch's settings are put back
+    behind the block.
+
+    Args:
+        on: Whether to ask for it; else nothing happens.
+
+    Raises:
+        ConfigError: An operation has no implementation that repeats itself.
+    """
+    if not on:
+        yield
+        return
+    # Read by cuBLAS when it is first used (its documentation, "Results Reproducibility").
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    cudnn = torch.backends.cudnn
+    before = (torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark)
+    torch.use_deterministic_algorithms(True)
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    except RuntimeError as error:
+        if "deterministic" not in str(error):
+            raise
+        reason = str(error).partition(".")[0]
+        raise ConfigError(f"{reason}. Run without --deterministic.") from error
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        cudnn.deterministic, cudnn.benchmark = before[1:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,13 +21,18 @@ def weight_step(
     optimizer: torch.optim.Optimizer,
     *,
     gradient_clip: float,
-) -> None:
-    """Backward pass, gradient norm clipped (0: not), optimizer step."""
+) -> Tensor:
+    """Backward pass, gradient norm clipped (0: not), optimizer step.
+
+    Returns:
+        The norm of the gradient before it was clipped. Where it is not finite, no step was taken.
+    """
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    if gradient_clip > 0:
-        nn.utils.clip_grad_norm_(parameters, gradient_clip)
-    optimizer.step()
+    norm = nn.utils.clip_grad_norm_(parameters, gradient_clip or math.inf)
+    if bool(torch.isfinite(norm)):
+        optimizer.step()
+    return norm
 
 
 @dataclass(slots=True)
@@ -36,20 +42,25 @@ class Pace:
     clock: Callable[[], float] = time.perf_counter
     steps_seconds: list[float] = field(default_factory=list)
     waits_seconds: list[float] = field(default_factory=list)
+    _asked: float = 0.0
+    _ready: float = 0.0
 
     def watch(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Pass items through; the time until the next is asked for is a step."""
+        """Pass items through, with an eye on the clock; a step begins when one is asked for."""
         source = iter(items)
         while True:
-            start = self.clock()
+            self._asked = self.clock()
             try:
                 item = next(source)
             except StopIteration:
                 return
-            ready = self.clock()
+            self._ready = self.clock()
             yield item
-            self.waits_seconds.append(ready - start)
-            self.steps_seconds.append(self.clock() - start)
+
+    def step_done(self) -> None:
+        """The step with the item that was passed last ends now."""
+        self.waits_seconds.append(self._ready - self._asked)
+        self.steps_seconds.append(self.clock() - self._asked)
 
     @property
     def step_seconds(self) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 from kinocell import runs
 from kinocell.config import ClipsConfig, RunConfig, to_dict
 from kinocell.learning.device import choose_device, device_name
+from kinocell.stages.checkpoint import Checkpoints
 
 
 def prepared_folder(config: RunConfig) -> Path:
@@ -28,6 +29,11 @@ def train_folder(config: RunConfig) -> Path:
 def evaluate_folder(config: RunConfig) -> Path:
     """OUT/evaluate."""
     return Path(config.out) / "evaluate"
+
+
+def checkpoints(folder: Path, config: RunConfig) -> Checkpoints:
+    """The checkpoints of one stage."""
+    return Checkpoints(folder, keep=config.checkpoints_kept, minutes=config.checkpoint_minutes)
 
 
 def remember(config: RunConfig, *, anew: bool = True) -> None:

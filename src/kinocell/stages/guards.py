@@ -1,10 +1,8 @@
-"""What stops a search or a training before it writes something spoilt; what repeats its draws."""
+"""What stops a search or a training before it keeps something spoilt, and what only warns."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -12,11 +10,10 @@ from torch import Tensor
 from kinocell.console import say
 from kinocell.data.clips import Batch, Prepared
 from kinocell.errors import SearchError
+from kinocell.stages.checkpoint import Checkpoints
 
 FILES_NAMED = 3
 SLOW_SHARE = 0.2
-EPOCH_STRIDE = 1_000_003
-"""A prime: two seeds share no epoch's draws."""
 
 
 def check_finite(
@@ -27,7 +24,7 @@ def check_finite(
     step: int,
     batch: Batch | None,
     prepared: Prepared,
-    checkpoint: Path,
+    checkpoints: Checkpoints,
     setting: str,
 ) -> None:
     """Raise where a loss, a gradient or a weight is not finite.
@@ -35,11 +32,11 @@ def check_finite(
     Args:
         value: Any shape.
         what: Its name, for the message.
-        epoch: Whole epochs that are done.
-        step: Steps of this epoch that are done.
+        epoch: Its number, from 1.
+        step: Its number in the epoch, from 1.
         batch: The clips of the step, whose files are named; None where it is not about a step.
         prepared: Where they come from.
-        checkpoint: Holds the last whole epoch, if there was one.
+        checkpoints: Hold the last good state, if there is one.
         setting: The learning rate to lower.
 
     Raises:
@@ -50,11 +47,10 @@ def check_finite(
     files = [prepared.manifest.paths[row] for row in batch.rows.tolist()] if batch else []
     named = f", on {', '.join(files[:FILES_NAMED])}" if files else ""
     more = ", ..." if len(files) > FILES_NAMED else ""
-    kept = "No epoch was finished yet"
-    if epoch:
-        kept = f"The state after epoch {epoch} is in {checkpoint}"
+    newest = checkpoints.newest()
+    kept = f"The last good state is in {newest}" if newest else "No state was kept yet"
     raise SearchError(
-        f"The {what} is not finite in epoch {epoch + 1}, step {step + 1}{named}{more}. {kept}. "
+        f"The {what} is not finite in epoch {epoch}, step {step}{named}{more}. {kept}. "
         f"Lower --{setting}, or look at these videos."
     )
 
@@ -68,9 +64,6 @@ def warn_of_slow_loader(data_share: float) -> None:
         )
 
 
-@contextlib.contextmanager
-def draws_of_epoch(seed: int, epoch: int) -> Iterator[None]:
-    """Dropout and operators of your own draw the same numbers when an epoch is done again."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed * EPOCH_STRIDE + epoch)
-        yield
+def largest(weights: Iterable[Tensor]) -> Tensor:
+    """The largest absolute value of each tensor, `[tensors]`: not finite where one of them is."""
+    return torch.stack([weight.detach().abs().max() for weight in weights])

@@ -30,7 +30,7 @@ FORMAT = 1
 MOST_LISTED = 100_000
 """Videos up to which a weights file lists every one with its split (about 10 MB)."""
 
-LOCAL = ("data", "out", "prepared", "device")
+LOCAL = ("data", "out", "prepared", "device", "checkpoint_minutes", "checkpoints_kept")
 """Settings that say nothing elsewhere: the same training gives the same file in any folder."""
 
 
@@ -91,13 +91,21 @@ def save_model(path: Path, model: Model) -> None:
         "views": model.views,
         "split": model.split,
         "settings": dict(model.settings),
-        "config": {k: v for k, v in to_dict(model.config).items() if k not in LOCAL},
+        "config": _portable(model.config),
         "splits": dict(model.splits),
     }
     state = {name: value.contiguous() for name, value in model.network.state_dict().items()}
     blob = safetensors.torch.save(state, metadata={"kinocell": json.dumps(metadata)})
     with runs.atomic_write(path) as file:
         file.write(blob)
+
+
+def _portable(config: RunConfig) -> dict[str, Any]:
+    """The settings without those of one machine: folders, and numbers of processes."""
+    settings = {name: value for name, value in to_dict(config).items() if name not in LOCAL}
+    settings["clips"] = folders.clip_settings(config.clips)
+    del settings["prepare"]["workers"]
+    return settings
 
 
 def load_model(path: Path, *, ops: Mapping[str, Builder] = OPS) -> Model:

@@ -5,7 +5,6 @@ One step, to be read from top to bottom, is `_step`. Nothing here knows operator
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -22,15 +21,20 @@ from kinocell.config import RunConfig
 from kinocell.console import Table, duration, progress, say
 from kinocell.data.clips import Batch, as_input, open_prepared, test_batches
 from kinocell.learning import optim
+from kinocell.learning.device import deterministic
+from kinocell.learning.draws import HELD_OUT, draws
 from kinocell.learning.metrics import LossAndAccuracy
-from kinocell.learning.steps import Pace, weight_step
+from kinocell.learning.steps import weight_step
+from kinocell.locks import only_run
+from kinocell.signals import Asked, whole_steps
 from kinocell.space import drawing
 from kinocell.space.cost import num_parameters
 from kinocell.space.genotype import Genotype
 from kinocell.space.wiring import SearchSpace
 from kinocell.stages import folders
 from kinocell.stages.derive import choose
-from kinocell.stages.guards import check_finite, draws_of_epoch, warn_of_slow_loader
+from kinocell.stages.epoch import SoFar, keep_where_due
+from kinocell.stages.guards import largest, warn_of_slow_loader
 from kinocell.stages.search_state import SearchState, begin, search_settings, searching_device
 from kinocell.strategies.outer import Weights
 from kinocell.strategies.relax import entropy, max_entropy
@@ -105,33 +109,57 @@ def search_epochs(
 ) -> Iterator[SearchEpoch]:
     """The search as a loop of your own; arguments and errors as in `search`.
 
-    Every epoch is written to OUT/search before it is yielded, with a checkpoint, so that a search
-    that was stopped goes on behind its last whole epoch.
+    Every epoch is written to OUT/search before it is yielded, with a checkpoint, and there are
+    more checkpoints within a long epoch; a search that was stopped goes on behind the last one.
+    Nobody else can search in this folder until the loop has ended or is closed.
     """
-    state = begin(config, space, strategy)
-    while state.epoch < config.search.epochs:
-        yield _epoch(state)
-    _finish(state)
+    prepared = open_prepared(folders.prepared_folder(config))
+    folder = folders.search_folder(config)
+    settings = search_settings(config, prepared, space, strategy)
+    runs.stage_is_done(folder, settings, device=searching_device(config))
+    with only_run(folder) as lock:
+        state = begin(config, prepared, space, strategy, lock)
+        while state.epoch < config.search.epochs:
+            yield _epoch(state)
+        _finish(state)
 
 
 def _epoch(state: SearchState) -> SearchEpoch:
-    """All steps of one epoch, the held-out half, and what is written about them."""
-    start = time.perf_counter()
-    config = state.config
-    pace, train = Pace(), LossAndAccuracy()
+    """What is left to do of one epoch: its steps, the held-out half, its rows, a checkpoint."""
+    state.lock.check()
+    with deterministic(state.config.deterministic), whole_steps() as asked:
+        _steps(state, asked)
+        # The last step may have spoilt the weights: then nothing of this epoch is kept.
+        state.check("largest weight", largest([*state.network.parameters(), state.alphas]))
+        valid = _held_out(state, asked)
+        state.check("held-out loss", torch.tensor(valid.loss.value))
+        return _kept(state, valid)
+
+
+def _steps(state: SearchState, asked: Asked) -> None:
+    """The steps that are left of this epoch."""
+    config, so_far = state.config, state.so_far
     pairs = zip(state.weight_batches, state.alpha_batches, strict=True)
-    steps = pace.watch(islice(pairs, state.steps_per_epoch))
-    label = f"search {state.epoch + 1}/{config.search.epochs}"
-    shown = progress(steps, label=label, total=state.steps_per_epoch, unit="steps")
-    with draws_of_epoch(config.seed, state.epoch):
-        for index, (weight_batch, alpha_batch) in enumerate(shown):
-            _step(state, index, weight_batch, alpha_batch, train)
-        valid = _held_out(state)
-    # The last step may have spoilt the weights: then nothing of this epoch is kept.
-    _check(state, index, None, "held-out loss", torch.tensor(valid.loss.value))
+    left = so_far.pace.watch(islice(pairs, state.steps_per_epoch - so_far.step))
+    shown = progress(
+        left,
+        label=f"search {state.epoch + 1}/{config.search.epochs}",
+        total=state.steps_per_epoch,
+        unit="steps",
+        done=so_far.step,
+    )
+    for weight_batch, alpha_batch in shown:
+        with draws(config.seed, state.step, state.device):
+            _step(state, weight_batch, alpha_batch)
+        so_far.step_done()
+        keep_where_due(state, asked)
+
+
+def _kept(state: SearchState, valid: LossAndAccuracy) -> SearchEpoch:
+    """One more epoch is done: write its rows and a checkpoint."""
+    train, pace, seconds = state.so_far.result, state.so_far.pace, state.so_far.seconds
     mixing_weights = state.strategy.relax(state.alphas.detach())
     genotype = state.strategy.derive(mixing_weights, state.network.space)
-    seconds = time.perf_counter() - start
     metrics = {
         "epoch": state.epoch,
         "train_loss": train.loss.value,
@@ -153,24 +181,21 @@ def _epoch(state: SearchState) -> SearchEpoch:
         "valid_accuracy": valid.accuracy.value,
         "genotype": genotype.to_dict(),
     }
-    runs.append_jsonl(state.folder / "metrics.jsonl", metrics)
-    runs.append_jsonl(
-        state.folder / "alphas.jsonl", {"epoch": state.epoch, "alphas": alphas.tolist()}
-    )
-    runs.append_jsonl(state.folder / "genotypes.jsonl", row)
+    of_alpha = {"epoch": state.epoch, "alphas": alphas.tolist()}
+    for name, written in (("metrics", metrics), ("alphas", of_alpha), ("genotypes", row)):
+        runs.append_jsonl(state.folder / f"{name}.jsonl", written, sync=True)
     state.epoch += 1
     state.seconds += seconds
+    state.so_far = SoFar()
     state.save()
     return SearchEpoch(epoch=state.epoch - 1, genotype=genotype, alphas=alphas, metrics=metrics)
 
 
-def _step(
-    state: SearchState, index: int, weight_batch: Batch, alpha_batch: Batch, train: LossAndAccuracy
-) -> None:
+def _step(state: SearchState, weight_batch: Batch, alpha_batch: Batch) -> None:
     """One iteration of the bilevel problem: alpha on the held-out half, then the weights."""
     settings, network, relax = state.config.search, state.network, state.strategy.relax
     rate = optim.cosine(
-        state.epoch * state.steps_per_epoch + index,
+        state.step,
         settings.epochs * state.steps_per_epoch,
         settings.learning_rate,
         settings.learning_rate_end,
@@ -195,21 +220,22 @@ def _step(
         else None
     )
     gradient = state.strategy.outer_grad(train_loss, valid_loss, weights, state.alphas, rate, drift)
-    _check(state, index, alpha_batch, "gradient of alpha", gradient)
+    state.check("gradient of alpha", gradient, alpha_batch)
     state.alphas.grad = gradient
     state.alpha_optimizer.step()
 
     logits = network(clips, relax(state.alphas.detach()))
     loss = F.cross_entropy(logits, labels)
-    _check(state, index, weight_batch, "training loss", loss)
-    weight_step(
+    state.check("training loss", loss, weight_batch)
+    norm = weight_step(
         loss, list(weights.values()), state.weight_optimizer, gradient_clip=settings.gradient_clip
     )
-    train.add(loss, logits, labels)
+    state.check("gradient of the weights", norm, weight_batch)
+    state.so_far.result.add(loss, logits, labels)
 
 
 @torch.no_grad()
-def _held_out(state: SearchState) -> LossAndAccuracy:
+def _held_out(state: SearchState, asked: Asked) -> LossAndAccuracy:
     """Loss and accuracy of the search network on alpha's half."""
     result = LossAndAccuracy()
     mixing_weights = state.strategy.relax(state.alphas.detach())
@@ -223,16 +249,19 @@ def _held_out(state: SearchState) -> LossAndAccuracy:
         batch_size=state.config.search.batch_size,
         size_px=state.config.search.size_px or None,
     )
-    for batch in batches:
-        clips, labels = _on_device(state, batch)
-        logits = state.network(clips, mixing_weights)
-        result.add(F.cross_entropy(logits, labels), logits, labels)
+    with draws(state.config.seed, state.epoch, state.device, HELD_OUT):
+        for batch in batches:
+            clips, labels = _on_device(state, batch)
+            logits = state.network(clips, mixing_weights)
+            result.add(F.cross_entropy(logits, labels), logits, labels)
+            keep_where_due(state, asked)
     return result
 
 
 def _finish(state: SearchState) -> None:
     summary = choose(state.folder, state.config.search.choose).origin
     space = state.network.space
+    state.checkpoints.prune(1)
     runs.finish_stage(
         state.folder,
         {
@@ -252,16 +281,3 @@ def _on_device(state: SearchState, batch: Batch) -> tuple[Tensor, Tensor]:
     clips = batch.clips.to(state.device, non_blocking=True)
     labels = batch.labels.to(state.device, non_blocking=True)
     return as_input(clips, state.config.clips.input), labels
-
-
-def _check(state: SearchState, index: int, batch: Batch | None, what: str, value: Tensor) -> None:
-    check_finite(
-        value,
-        what=what,
-        epoch=state.epoch,
-        step=index,
-        batch=batch,
-        prepared=state.prepared,
-        checkpoint=state.checkpoint,
-        setting="search.learning_rate",
-    )

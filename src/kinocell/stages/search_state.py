@@ -19,16 +19,19 @@ from torch import Tensor
 from kinocell import runs
 from kinocell.config import RunConfig, to_dict
 from kinocell.console import say
-from kinocell.data.clips import Batch, Prepared, open_prepared, training_batches
+from kinocell.data.clips import Batch, Prepared, training_batches
 from kinocell.data.cuts import halves
 from kinocell.errors import pick
 from kinocell.learning import optim
 from kinocell.learning.device import choose_device, device_name
+from kinocell.locks import Lock
 from kinocell.space.cost import num_parameters
 from kinocell.space.supernet import SuperNet
 from kinocell.space.wiring import SearchSpace
 from kinocell.stages import folders
-from kinocell.stages.checkpoint import restored_state, save_state
+from kinocell.stages.checkpoint import Checkpoints
+from kinocell.stages.epoch import SoFar
+from kinocell.stages.guards import check_finite, largest
 from kinocell.stages.model import split_fingerprint
 from kinocell.strategies.relax import initial_alphas
 from kinocell.strategies.strategy import Strategy
@@ -44,6 +47,8 @@ class SearchState:
 
     config: RunConfig
     folder: Path
+    lock: Lock
+    checkpoints: Checkpoints
     prepared: Prepared
     device: torch.device
     weight_rows: npt.NDArray[np.int64]
@@ -58,25 +63,49 @@ class SearchState:
     alpha_batches: Iterator[Batch]
     steps_per_epoch: int
     epoch: int = 0
+    """Whole epochs that are done."""
     seconds: float = 0.0
+    """Time that they took."""
+    so_far: SoFar
+    """The part of the next one that is done."""
 
     @property
-    def checkpoint(self) -> Path:
-        """Holds the last whole epoch."""
-        return self.folder / "state.pt"
+    def step(self) -> int:
+        """Steps that are done, from the start of the search."""
+        return self.epoch * self.steps_per_epoch + self.so_far.step
 
     def save(self) -> None:
-        """Write the checkpoint."""
-        save_state(
-            self.checkpoint,
+        """Write a checkpoint: the search goes on from it bit for bit, also within an epoch.
+
+        Learning rates, order of clips and all random draws are functions of seed and step, so
+        there is no state of theirs to keep.
+        """
+        self.lock.check()
+        self.check("largest weight", largest([*self.network.parameters(), self.alphas]))
+        self.checkpoints.save(
+            self.step,
             {
                 "epoch": self.epoch,
                 "seconds": self.seconds,
+                "so_far": self.so_far.to_dict(),
                 "weights": self.network.state_dict(),
                 "alphas": self.alphas.detach().cpu(),
                 "weight_optimizer": self.weight_optimizer.state_dict(),
                 "alpha_optimizer": self.alpha_optimizer.state_dict(),
             },
+        )
+
+    def check(self, what: str, value: Tensor, batch: Batch | None = None) -> None:
+        """Raise where a value is not finite; `batch` is that of the step that is being done."""
+        check_finite(
+            value,
+            what=what,
+            epoch=self.epoch + 1,
+            step=self.so_far.step + (batch is not None),
+            batch=batch,
+            prepared=self.prepared,
+            checkpoints=self.checkpoints,
+            setting="search.learning_rate",
         )
 
     def origin(self) -> dict[str, Any]:
@@ -92,14 +121,16 @@ class SearchState:
         }
 
 
-def begin(config: RunConfig, space: SearchSpace | None, strategy: Strategy | None) -> SearchState:
-    """A search at its start, or behind the last whole epoch of its checkpoint."""
+def begin(
+    config: RunConfig,
+    prepared: Prepared,
+    space: SearchSpace | None,
+    strategy: Strategy | None,
+    lock: Lock,
+) -> SearchState:
+    """A search at its start, or behind the last step of its newest good checkpoint."""
     settings = config.search
     folder = folders.search_folder(config)
-    prepared = open_prepared(folders.prepared_folder(config))
-    runs.stage_is_done(
-        folder, search_settings(config, prepared, space, strategy), device=searching_device(config)
-    )
     device = choose_device(config.device)
     space = space or SearchSpace(nodes=settings.nodes, mid=settings.mid)
     train_rows = prepared.manifest.rows("train")
@@ -126,16 +157,18 @@ def begin(config: RunConfig, space: SearchSpace | None, strategy: Strategy | Non
     alpha_optimizer = optim.alpha_adam(
         alphas, learning_rate=settings.alpha_learning_rate, decay=settings.alpha_weight_decay
     )
-    epoch, seconds = 0, 0.0
-    checkpoint = folder / "state.pt"
-    if checkpoint.exists():
-        with restored_state(checkpoint) as saved, torch.no_grad():
+    epoch, seconds, so_far = 0, 0.0, SoFar()
+    checkpoints = folders.checkpoints(folder, config)
+    with checkpoints.restored() as saved, torch.no_grad():
+        if saved:
             network.load_state_dict(saved["weights"])
             alphas.copy_(saved["alphas"])
             weight_optimizer.load_state_dict(saved["weight_optimizer"])
             alpha_optimizer.load_state_dict(saved["alpha_optimizer"])
             epoch, seconds = saved["epoch"], saved["seconds"]
-        say(f"search: goes on behind epoch {epoch} of {settings.epochs}")
+            so_far = SoFar.from_dict(saved["so_far"]) if "so_far" in saved else SoFar()
+    if saved:
+        say(f"search: goes on behind {so_far.where(epoch, settings.epochs, steps)}")
     else:
         say(
             f"search: {name_of(config, strategy)}, {settings.epochs} epochs x {steps} "
@@ -143,8 +176,8 @@ def begin(config: RunConfig, space: SearchSpace | None, strategy: Strategy | Non
             f"{num_parameters(network):,} weights, {device_name(device)}"
         )
     for name in ("metrics.jsonl", "alphas.jsonl", "genotypes.jsonl"):
-        runs.keep_rows(folder / name, "epoch", epoch if epoch else -1)
-    if epoch == 0:
+        runs.keep_rows(folder / name, "epoch", epoch if saved else -1)
+    if not saved:
         runs.append_jsonl(folder / "alphas.jsonl", {"epoch": -1, "alphas": alphas.tolist()})
     batches = partial(
         training_batches,
@@ -152,11 +185,13 @@ def begin(config: RunConfig, space: SearchSpace | None, strategy: Strategy | Non
         clips=config.clips,
         batch_size=settings.batch_size,
         size_px=settings.size_px or None,
-        start_step=epoch * steps,
+        start_step=epoch * steps + so_far.step,
     )
     return SearchState(
         config=config,
         folder=folder,
+        lock=lock,
+        checkpoints=checkpoints,
         prepared=prepared,
         device=device,
         weight_rows=weight_rows,
@@ -172,6 +207,7 @@ def begin(config: RunConfig, space: SearchSpace | None, strategy: Strategy | Non
         steps_per_epoch=steps,
         epoch=epoch,
         seconds=seconds,
+        so_far=so_far,
     )
 
 

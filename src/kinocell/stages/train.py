@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -11,21 +10,24 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from kinocell import runs
-from kinocell.config import RunConfig, TrainConfig
+from kinocell.config import RunConfig
 from kinocell.console import Table, duration, progress, say
 from kinocell.data.clips import Batch, as_input, open_prepared, test_batches
 from kinocell.learning import optim
-from kinocell.learning.device import choose_device, device_name
+from kinocell.learning.device import choose_device, deterministic, device_name
+from kinocell.learning.draws import draws
 from kinocell.learning.metrics import LossAndAccuracy
-from kinocell.learning.steps import Pace, weight_step
+from kinocell.learning.steps import weight_step
+from kinocell.locks import only_run
+from kinocell.signals import Asked, whole_steps
 from kinocell.space.cost import MIB, latency, multiply_adds, num_parameters, weights_mib
 from kinocell.space.genotype import Genotype
 from kinocell.space.ops import OPS, Builder, field_of_view
 from kinocell.stages import folders
-from kinocell.stages.guards import check_finite, draws_of_epoch, warn_of_slow_loader
+from kinocell.stages.epoch import SoFar, keep_where_due
+from kinocell.stages.guards import largest, warn_of_slow_loader
 from kinocell.stages.model import save_model
 from kinocell.stages.train_state import TrainState, begin, found_genotype, train_settings
 
@@ -88,39 +90,70 @@ def train(
 def train_epochs(
     config: RunConfig, *, genotype: Genotype | None = None, ops: Mapping[str, Builder] = OPS
 ) -> Iterator[TrainEpoch]:
-    """The training as a loop of your own; each epoch is on disk before it is yielded."""
+    """The training as a loop of your own; each epoch is on disk before it is yielded.
+
+    Checkpoints and the lock of the folder are as in `search_epochs`.
+    """
     genotype = genotype or found_genotype(config)
-    state = begin(config, genotype, ops)
-    while state.epoch < config.train.epochs:
-        yield _epoch(state)
-    _finish(state)
+    prepared = open_prepared(folders.prepared_folder(config))
+    folder = folders.train_folder(config)
+    settings = train_settings(config, prepared, genotype)
+    runs.stage_is_done(folder, settings, device=device_name(choose_device(config.device)))
+    with only_run(folder) as lock:
+        state = begin(config, prepared, genotype, ops, lock)
+        while state.epoch < config.train.epochs:
+            yield _epoch(state)
+        _finish(state)
 
 
 def _epoch(state: TrainState) -> TrainEpoch:
-    start = time.perf_counter()
-    settings = state.config.train
-    network = state.model.network.train()
-    parameters = list(network.parameters())
-    pace, result = Pace(), LossAndAccuracy()
-    steps = pace.watch(islice(state.batches, state.steps_per_epoch))
-    label = f"train {state.epoch + 1}/{settings.epochs}"
-    shown = progress(steps, label=label, total=state.steps_per_epoch, unit="steps")
-    with draws_of_epoch(state.config.seed, state.epoch):
-        for index, batch in enumerate(shown):
-            rate = _learning_rate(state, settings, index)
-            optim.set_learning_rate(state.optimizer, rate)
-            clips = as_input(batch.clips.to(state.device), state.config.clips.input)
-            labels = batch.labels.to(state.device)
-            logits = network(clips)
-            loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
-            _check(state, index, batch, "training loss", loss)
-            weight_step(loss, parameters, state.optimizer, gradient_clip=settings.gradient_clip)
-            result.add(loss, logits, labels)
-    # The last step may have spoilt the weights: then nothing of this epoch is kept.
-    largest = torch.stack([weight.detach().abs().max() for weight in parameters])
-    _check(state, index, None, "largest weight", largest)
-    valid = _validate(state) if len(state.valid_rows) else None
-    seconds = time.perf_counter() - start
+    """What is left to do of one epoch: its steps, the valid split, its row, a checkpoint."""
+    state.lock.check()
+    with deterministic(state.config.deterministic), whole_steps() as asked:
+        _steps(state, asked)
+        # The last step may have spoilt the weights: then nothing of this epoch is kept.
+        state.check("largest weight", largest(state.model.network.parameters()))
+        valid = _validate(state, asked) if len(state.valid_rows) else None
+        return _kept(state, valid)
+
+
+def _steps(state: TrainState, asked: Asked) -> None:
+    """The steps that are left of this epoch."""
+    config, so_far = state.config, state.so_far
+    state.model.network.train()
+    left = so_far.pace.watch(islice(state.batches, state.steps_per_epoch - so_far.step))
+    shown = progress(
+        left,
+        label=f"train {state.epoch + 1}/{config.train.epochs}",
+        total=state.steps_per_epoch,
+        unit="steps",
+        done=so_far.step,
+    )
+    for batch in shown:
+        with draws(config.seed, state.step, state.device):
+            _step(state, batch)
+        so_far.step_done()
+        keep_where_due(state, asked)
+
+
+def _step(state: TrainState, batch: Batch) -> None:
+    settings, network = state.config.train, state.model.network
+    optim.set_learning_rate(state.optimizer, _learning_rate(state))
+    clips = as_input(batch.clips.to(state.device), state.config.clips.input)
+    labels = batch.labels.to(state.device)
+    logits = network(clips)
+    loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
+    state.check("training loss", loss, batch)
+    norm = weight_step(
+        loss, list(network.parameters()), state.optimizer, gradient_clip=settings.gradient_clip
+    )
+    state.check("gradient of the weights", norm, batch)
+    state.so_far.result.add(loss, logits, labels)
+
+
+def _kept(state: TrainState, valid: LossAndAccuracy | None) -> TrainEpoch:
+    """One more epoch is done: write its row, the weights where they are best, a checkpoint."""
+    result, pace, seconds = state.so_far.result, state.so_far.pace, state.so_far.seconds
     metrics = {
         "epoch": state.epoch,
         "train_loss": result.loss.value,
@@ -136,16 +169,19 @@ def _epoch(state: TrainState) -> TrainEpoch:
     is_best = score >= state.best
     if is_best:
         state.best, state.best_epoch = score, state.epoch
+        weights = state.model.network.state_dict()
+        state.best_weights = {name: w.detach().cpu().clone() for name, w in weights.items()}
         save_model(state.folder / "best.safetensors", state.model)
-    runs.append_jsonl(state.folder / "metrics.jsonl", metrics)
+    runs.append_jsonl(state.folder / "metrics.jsonl", metrics, sync=True)
     state.epoch += 1
     state.seconds += seconds
+    state.so_far = SoFar()
     state.save()
     return TrainEpoch(epoch=state.epoch - 1, metrics=metrics, is_best=is_best)
 
 
 @torch.no_grad()
-def _validate(state: TrainState) -> LossAndAccuracy:
+def _validate(state: TrainState, asked: Asked) -> LossAndAccuracy:
     result = LossAndAccuracy()
     network = state.model.network.eval()
     batches = test_batches(
@@ -158,6 +194,7 @@ def _validate(state: TrainState) -> LossAndAccuracy:
         labels = batch.labels.to(state.device)
         logits = network(as_input(batch.clips.to(state.device), state.config.clips.input))
         result.add(F.cross_entropy(logits, labels), logits, labels)
+        keep_where_due(state, asked)
     return result
 
 
@@ -167,12 +204,15 @@ def _finish(state: TrainState) -> None:
     shape = (3, clips.segments * clips.frames_per_segment, clips.size_px, clips.size_px)
     time_of_one = latency(network, shape, device=state.device)
     kept = [connection.op for connection in state.model.genotype.kept()]
+    newest = state.checkpoints.newest()
+    assert newest is not None  # each epoch ends with one
+    state.checkpoints.prune(1)
     runs.finish_stage(
         state.folder,
         {
             "parameters": num_parameters(network),
             "weights_mib": weights_mib(network),
-            "checkpoint_mib": state.checkpoint.stat().st_size / MIB,
+            "checkpoint_mib": newest.stat().st_size / MIB,
             "multiply_adds": multiply_adds(network, shape),
             "milliseconds": time_of_one.median_milliseconds,
             "milliseconds_p90": time_of_one.p90_milliseconds,
@@ -194,22 +234,9 @@ def _finish(state: TrainState) -> None:
     )
 
 
-def _check(state: TrainState, index: int, batch: Batch | None, what: str, value: Tensor) -> None:
-    check_finite(
-        value,
-        what=what,
-        epoch=state.epoch,
-        step=index,
-        batch=batch,
-        prepared=state.prepared,
-        checkpoint=state.checkpoint,
-        setting="train.learning_rate",
-    )
-
-
-def _learning_rate(state: TrainState, settings: TrainConfig, index: int) -> float:
-    step = state.epoch * state.steps_per_epoch + index
+def _learning_rate(state: TrainState) -> float:
+    settings = state.config.train
     steps = settings.epochs * state.steps_per_epoch
     if settings.schedule == "onecycle":
-        return optim.onecycle(step, steps, settings.learning_rate)
-    return optim.cosine(step, steps, settings.learning_rate, 0.0)
+        return optim.onecycle(state.step, steps, settings.learning_rate)
+    return optim.cosine(state.step, steps, settings.learning_rate, 0.0)

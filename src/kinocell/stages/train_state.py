@@ -5,29 +5,34 @@ No step is taken here.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from kinocell import runs
 from kinocell.config import RunConfig, to_dict
 from kinocell.console import say
-from kinocell.data.clips import Batch, Prepared, open_prepared, training_batches
+from kinocell.data.clips import Batch, Prepared, training_batches
 from kinocell.errors import RunError
 from kinocell.learning import optim
 from kinocell.learning.device import choose_device, device_name
+from kinocell.locks import Lock
 from kinocell.space.cost import num_parameters
 from kinocell.space.genotype import Genotype
 from kinocell.space.network import Network
 from kinocell.space.ops import Builder
 from kinocell.stages import folders
-from kinocell.stages.checkpoint import restored_state, save_state
-from kinocell.stages.model import Model, split_fingerprint, split_names
+from kinocell.stages.checkpoint import Checkpoints
+from kinocell.stages.epoch import SoFar
+from kinocell.stages.guards import check_finite, largest
+from kinocell.stages.model import Model, save_model, split_fingerprint, split_names
 
 
 def found_genotype(config: RunConfig) -> Genotype:
@@ -51,6 +56,8 @@ class TrainState:
 
     config: RunConfig
     folder: Path
+    lock: Lock
+    checkpoints: Checkpoints
     prepared: Prepared
     device: torch.device
     rows: npt.NDArray[np.int64]
@@ -61,39 +68,84 @@ class TrainState:
     batches: Iterator[Batch]
     steps_per_epoch: int
     epoch: int = 0
+    """Whole epochs that are done."""
     seconds: float = 0.0
+    """Time that they took."""
+    so_far: SoFar
+    """The part of the next one that is done."""
     best: float = float("-inf")
     best_epoch: int = -1
+    best_weights: dict[str, Tensor] | None = None
+    """Those of best.safetensors, on the CPU."""
 
     @property
-    def checkpoint(self) -> Path:
-        """Holds the last whole epoch."""
-        return self.folder / "state.pt"
+    def step(self) -> int:
+        """Steps that are done, from the start of the training."""
+        return self.epoch * self.steps_per_epoch + self.so_far.step
 
     def save(self) -> None:
-        """Write the checkpoint."""
-        save_state(
-            self.checkpoint,
+        """Write a checkpoint: the training goes on from it bit for bit, also within an epoch.
+
+        Learning rates, order of clips and all random draws are functions of seed and step, so
+        there is no state of theirs to keep.
+        """
+        self.lock.check()
+        self.check("largest weight", largest(self.model.network.parameters()))
+        self.checkpoints.save(
+            self.step,
             {
                 "epoch": self.epoch,
                 "seconds": self.seconds,
+                "so_far": self.so_far.to_dict(),
                 "best": self.best,
                 "best_epoch": self.best_epoch,
+                "best_weights": self.best_weights,
                 "weights": self.model.network.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
             },
         )
 
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """Go back to what `save` kept."""
+        network = self.model.network
+        network.load_state_dict(saved["weights"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.epoch, self.seconds = saved["epoch"], saved["seconds"]
+        self.best, self.best_epoch = saved["best"], saved["best_epoch"]
+        if "so_far" in saved:  # format 1 kept whole epochs only
+            self.so_far = SoFar.from_dict(saved["so_far"])
+            self.best_weights = saved["best_weights"]
+        if self.best_weights is not None:
+            # The file may be of an epoch behind this checkpoint, which will be done again.
+            best = copy.deepcopy(network)
+            best.load_state_dict(self.best_weights)
+            save_model(self.folder / "best.safetensors", replace(self.model, network=best))
 
-def begin(config: RunConfig, genotype: Genotype, ops: Mapping[str, Builder]) -> TrainState:
-    """A training at its start, or behind the last whole epoch of its checkpoint."""
+    def check(self, what: str, value: Tensor, batch: Batch | None = None) -> None:
+        """Raise where a value is not finite; `batch` is that of the step that is being done."""
+        check_finite(
+            value,
+            what=what,
+            epoch=self.epoch + 1,
+            step=self.so_far.step + (batch is not None),
+            batch=batch,
+            prepared=self.prepared,
+            checkpoints=self.checkpoints,
+            setting="train.learning_rate",
+        )
+
+
+def begin(
+    config: RunConfig,
+    prepared: Prepared,
+    genotype: Genotype,
+    ops: Mapping[str, Builder],
+    lock: Lock,
+) -> TrainState:
+    """A training at its start, or behind the last step of its newest good checkpoint."""
     settings = config.train
     folder = folders.train_folder(config)
     device = choose_device(config.device)
-    prepared = open_prepared(folders.prepared_folder(config))
-    runs.stage_is_done(
-        folder, train_settings(config, prepared, genotype), device=device_name(device)
-    )
     manifest = prepared.manifest
     rows = manifest.rows("train")
     arguments = {
@@ -136,6 +188,8 @@ def begin(config: RunConfig, genotype: Genotype, ops: Mapping[str, Builder]) -> 
     state = TrainState(
         config=config,
         folder=folder,
+        lock=lock,
+        checkpoints=folders.checkpoints(folder, config),
         prepared=prepared,
         device=device,
         rows=rows,
@@ -145,14 +199,13 @@ def begin(config: RunConfig, genotype: Genotype, ops: Mapping[str, Builder]) -> 
         optimizer=optimizer,
         batches=iter(()),
         steps_per_epoch=steps,
+        so_far=SoFar(),
     )
-    if state.checkpoint.exists():
-        with restored_state(state.checkpoint) as saved:
-            network.load_state_dict(saved["weights"])
-            optimizer.load_state_dict(saved["optimizer"])
-            state.epoch, state.seconds = saved["epoch"], saved["seconds"]
-            state.best, state.best_epoch = saved["best"], saved["best_epoch"]
-        say(f"train: goes on behind epoch {state.epoch} of {settings.epochs}")
+    with state.checkpoints.restored() as saved:
+        if saved:
+            state.load(saved)
+    if saved:
+        say(f"train: goes on behind {state.so_far.where(state.epoch, settings.epochs, steps)}")
     else:
         say(
             f"train: {settings.epochs} epochs x {steps} steps, {len(rows)} videos, "
@@ -165,7 +218,7 @@ def begin(config: RunConfig, genotype: Genotype, ops: Mapping[str, Builder]) -> 
         config.clips,
         batch_size=batch_size,
         seed=config.seed,
-        start_step=state.epoch * steps,
+        start_step=state.step,
     )
     return state
 
