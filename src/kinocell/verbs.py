@@ -185,12 +185,35 @@ def _as_text(found: Prediction) -> str:
     return f"{found.path}: " + ", ".join(f"{name} {share:.3f}" for name, share in found.classes)
 
 
+def _cost(request: Request) -> None:
+    if not request.words:
+        raise UsageError("Name at least one model; `kinocell list baselines` shows those drawn.")
+    least = {"classes": 1, "frames": 1, "size_px": 8, "channels": 1, "layers": 1, "repeats": 0}
+    for name, bound in least.items():
+        if request.own[name] < bound:
+            raise UsageError(
+                f"{opts.dashed(name)} is {request.own[name]}; it must be at least {bound}."
+            )
+    from kinocell.stages.cost import Protocol, as_text, cost
+
+    shared = {name: value for name, value in request.own.items() if name != "json"}
+    protocol = Protocol(**shared)
+    rows = []
+    for row in cost(request.words, protocol):
+        if request.own["json"]:
+            result(json.dumps(row.to_dict(), ensure_ascii=False))
+        rows.append(row)
+    if not request.own["json"]:
+        result(as_text(rows, protocol))
+
+
 def _list(request: Request) -> None:
     kinds: dict[str, Callable[[], Mapping[str, object]]] = {
         "presets": lambda: presets.PRESETS,
         "strategies": lambda: _table("kinocell.strategies.table", "STRATEGIES"),
         "ops": lambda: _table("kinocell.space.ops", "OPS"),
         "datasets": lambda: _table("kinocell.data.datasets", "DATASETS"),
+        "baselines": lambda: _table("kinocell.baselines.table", "BASELINES"),
     }
     for word in request.words:
         if word not in kinds:
@@ -337,10 +360,42 @@ VERBS: dict[str, Verb] = {
         settings=("out",),
         examples=(("kinocell report --out my-run", "works on a laptop without the videos"),),
     ),
+    "cost": Verb(
+        action=_cost,
+        summary="What networks cost: parameters, MiB, multiply-adds, time.",
+        own=(
+            Option(
+                key="classes", kind=int, default=101,
+                help="Outputs of the classifier; a trained network keeps its own.",
+            ),
+            Option(key="frames", kind=int, default=8, help="Frames of a clip."),
+            Option(key="size_px", kind=int, default=112, help="Height and width of a clip."),
+            Option(
+                key="channels", kind=int, default=8,
+                help="Of each node in the first layer of a genotype's network.",
+            ),
+            Option(
+                key="layers", kind=int, default=6,
+                help="How often a genotype's module is repeated.",
+            ),
+            Option(
+                key="repeats", kind=int, default=15,
+                help="Timed passes per batch size (1 and 8 clips); 0 measures no time.",
+            ),
+            Option(key="device", kind=str, default="auto", help="auto, cpu, cuda or cuda:N."),
+            Option(key="json", kind=bool, help="One line of JSON per model."),
+        ),
+        words="MODEL...",
+        examples=(
+            ("kinocell cost c3d i3d my-run", "two baselines and a run, side by side"),
+            ("kinocell cost found.json --layers 8 --repeats 0", "a genotype, counts only"),
+            ("kinocell cost x3d_xs --frames 16 --json", "for a script"),
+        ),
+    ),
     "list": Verb(
         action=_list,
         summary="What there is to choose from.",
-        words="[presets|strategies|ops|datasets]",
+        words="[presets|strategies|ops|datasets|baselines]",
         examples=(("kinocell list ops", "the operators of the search space"),),
     ),
 }  # fmt: skip

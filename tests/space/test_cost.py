@@ -42,3 +42,50 @@ def test_latency_is_positive_and_leaves_the_mode_alone() -> None:
     result = cost.latency(network, (3, 2, 4, 4), device=torch.device("cpu"), repeats=5)
     assert 0 < result.median_milliseconds <= result.p90_milliseconds
     assert network.training
+
+
+def test_a_training_checkpoint_of_the_papers_101_layer_network_has_its_652_mib() -> None:
+    # Table 2 prints 652 M beside 100 M + parameters; the network has 85,452,069.
+    with torch.device("meta"):
+        weights = nn.ParameterList([nn.Parameter(torch.empty(85_452_069))])
+    assert round(cost.momentum_checkpoint_mib(weights)) == 652
+    assert round(cost.weights_mib(weights)) == 326
+
+
+def test_activations_are_those_counted_by_hand() -> None:
+    network = nn.Sequential(
+        nn.Conv3d(3, 4, 3, padding=1, bias=False),  # keeps the clip
+        nn.BatchNorm3d(4),  # keeps the output of the convolution
+        nn.ReLU(),  # keeps its own output
+        nn.Conv3d(4, 5, 1),  # keeps the same memory once more
+    )
+    positions = 2 * 4 * 6
+    assert cost.activations_mib(network, (3, 2, 4, 6)) * cost.MIB == (3 + 4 + 4) * positions * 4
+
+
+def test_activations_of_a_norm_that_refuses_a_single_clip_are_counted() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3, 4), nn.BatchNorm1d(4))
+    assert cost.activations_mib(network, (3, 1, 1, 1)) * cost.MIB == (3 + 4) * 4
+
+
+def test_weights_are_no_activations() -> None:
+    assert cost.activations_mib(nn.Sequential(nn.Flatten(), nn.Linear(1, 9)), (1, 1, 1, 1)) == (
+        4 / cost.MIB
+    )
+
+
+def test_all_costs_are_those_counted_one_by_one() -> None:
+    network, shape = nn.Conv3d(3, 4, 1), (3, 2, 4, 4)
+    costs = cost.costs(network, shape)
+    assert costs.parameters == 16
+    assert costs.weights_mib * cost.MIB == 64
+    assert costs.momentum_checkpoint_mib * cost.MIB == 128
+    assert costs.multiply_adds == 3 * 4 * 32
+    assert costs.activations_mib * cost.MIB == 3 * 32 * 4
+
+
+def test_passes_to_warm_up_are_not_counted() -> None:
+    result = cost.summarised([900.0] * cost.WARM_UP + [float(i) for i in range(1, 12)], 8)
+    assert (result.median_milliseconds, result.p90_milliseconds) == (6, 10)
+    assert result.batch_size == 8
+    assert result.threads == torch.get_num_threads()
