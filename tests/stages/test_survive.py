@@ -44,7 +44,7 @@ def genotype_of(config: RunConfig) -> Genotype:
     return Genotype.load(Path(config.out) / "search" / "genotype.json")
 
 
-def at_moment(number: int, action: Callable[[], None]) -> Callable[[Any, signals.Asked], None]:
+def at_moment(number: int, action: Callable[[], object]) -> Callable[[Any, signals.Asked], None]:
     """`keep_where_due`, with something that happens before its call of this number."""
     calls = 0
 
@@ -58,7 +58,7 @@ def at_moment(number: int, action: Callable[[], None]) -> Callable[[Any, signals
     return keep
 
 
-def send(number: int) -> Callable[[], None]:
+def send(number: int) -> Callable[[], object]:
     return lambda: os.kill(os.getpid(), number)
 
 
