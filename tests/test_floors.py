@@ -12,14 +12,21 @@ import kinocell
 ROOT = Path(str(kinocell.__file__)).parent
 FLOORS = {
     0: ["errors"],
-    1: ["config", "config_checks", "console", "options", "presets", "runs", "settings"],
+    1: [
+        *("config", "config_checks", "console", "options", "presets", "processes", "runs"),
+        "settings",
+    ],
     2: ["data", "learning", "space"],
     3: ["baselines", "strategies"],
     4: ["stages"],
     5: ["__init__", "__main__", "cli", "verbs"],
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
-OUTSIDE = {"av": "data/decode.py", "jsonargparse": "settings.py"}
+OUTSIDE = {
+    "av": "data/decode.py",
+    "jsonargparse": "settings.py",
+    "submitit": "stages/many/slurm.py",
+}
 """Libraries that only one file may know."""
 
 
