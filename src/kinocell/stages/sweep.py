@@ -14,7 +14,7 @@ from typing import Any
 from kinocell.console import progress, say
 from kinocell.errors import RunError
 from kinocell.stages.many import plan as plans
-from kinocell.stages.many import slurm, summary
+from kinocell.stages.many import slurm, summary, tables
 from kinocell.stages.many.attempts import Watch
 from kinocell.stages.many.plan import Plan
 from kinocell.stages.many.pool import Pace, Pool, Stop
@@ -62,13 +62,13 @@ def sweep(
         for _ in progress(pool.work(), label="sweep", total=len(everything), unit="runs"):
             pass
     found = summary.statuses(plan, Watch(pace.stale_seconds))
-    page = summary.write(plan, found)
+    page = tables.write(plan, found)
     if stop.signals:
         if stop.signals[0] == signal.SIGTERM:
             say("sweep: stopped. Run the same command again to go on from here.")
             sys.exit(TERMINATED)
         raise KeyboardInterrupt
-    say("\n".join(["", *summary.as_text(found)]))
+    say("\n".join(["", *tables.as_text(found)]))
     failed = [name for name, state in pool.settled.items() if state != "done"]
     if failed:
         raise RunError(
@@ -102,4 +102,4 @@ def commands(plan: Plan) -> list[str]:
 def status(plan: Plan) -> list[str]:
     """How far a sweep is, and its numbers so far; 80 columns, nothing is written."""
     found = summary.statuses(plan, Watch(Pace().stale_seconds))
-    return [*summary.status_lines(plan, found), "", *summary.as_text(found)]
+    return [*tables.status_lines(plan, found), "", *tables.as_text(found)]

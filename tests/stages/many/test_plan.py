@@ -12,7 +12,8 @@ import pytest
 from kinocell import cli, settings
 from kinocell.config import RunConfig
 from kinocell.errors import ConfigError
-from kinocell.stages.many.plan import RESULTS, Plan, label, read_plan, remember, run_name
+from kinocell.stages.many.names import label, run_name
+from kinocell.stages.many.plan import RESULTS, Plan, read_plan, remember
 from kinocell.verbs import VERBS
 
 OPTIONS = {name: VERBS[name].visible(RunConfig()) for name in RESULTS}

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from kinocell import runs
-from kinocell.stages.many import summary
+from kinocell.stages.many import summary, tables
 from kinocell.stages.many.attempts import Watch
 from kinocell.stages.many.plan import Plan, Run
 
@@ -74,7 +74,7 @@ def test_mean_and_sample_standard_deviation_are_those_of_the_textbook() -> None:
 
 
 def test_json_has_the_numbers_worked_by_hand(plan: Plan) -> None:
-    page = summary.write(plan, statuses(plan))
+    page = tables.write(plan, statuses(plan))
     assert page == plan.out / "summary.md"
     content: dict[str, Any] = json.loads((plan.out / "summary.json").read_text())
     assert content["spread"] == "sample standard deviation (n - 1)"
@@ -101,7 +101,7 @@ def test_json_has_the_numbers_worked_by_hand(plan: Plan) -> None:
 
 
 def test_csv_has_a_line_for_every_run(plan: Plan) -> None:
-    rows = list(csv.DictReader(io.StringIO(summary.as_csv(statuses(plan)))))
+    rows = list(csv.DictReader(io.StringIO(tables.as_csv(statuses(plan)))))
     assert len(rows) == 6
     assert rows[0]["search.strategy"] == "first"
     assert float(rows[2]["video_top1"]) == 0.7
@@ -109,21 +109,21 @@ def test_csv_has_a_line_for_every_run(plan: Plan) -> None:
 
 
 def test_table_names_n_spread_and_what_is_missing(plan: Plan) -> None:
-    text = "\n".join(summary.as_text(statuses(plan)))
+    text = "\n".join(tables.as_text(statuses(plan)))
     words = [" ".join(line.split()) for line in text.splitlines()]
     assert words[1] == "3 60.0 ± 10.0 50.0 ± 10.0 113 ± 15 12.5 ± 0.0 search.strategy=first"
     assert words[2] == "2/3 85.0 ± 7.1 75.0 ± 7.1 200 ± 0 12.5 ± 0.0 search.strategy=finite"
     assert "sample standard deviation (n - 1)" in text
     assert "not done (1):\n  seed=2,search.strategy=finite: failed" in text
-    page = summary.as_markdown(plan, statuses(plan))
+    page = tables.as_markdown(plan, statuses(plan))
     assert "| `search.strategy=finite` | 2/3 | 85.0 ± 7.1 |" in page
     assert "- seed=2,search.strategy=finite: failed" in page
 
 
 def test_single_run_has_no_spread() -> None:
-    assert summary.cell("video_top1", [0.5]) == "50.0"
-    assert summary.cell("seconds", [1234.6]) == "1235"
-    assert summary.cell("clip_top1", []) == "-"
+    assert tables.cell("video_top1", [0.5]) == "50.0"
+    assert tables.cell("seconds", [1234.6]) == "1235"
+    assert tables.cell("clip_top1", []) == "-"
 
 
 def test_runs_that_differ_in_their_seed_alone_are_one_group(plan: Plan) -> None:
@@ -152,7 +152,7 @@ def test_status_shows_every_run_and_how_the_failed_ones_ended(plan: Plan) -> Non
     path = plan.runs[1].folder / "attempts" / "1.json"
     runs.write_json(path, {"processes": [far], "started": "2026-01-01T00:00:00+00:00"})
     os.utime(path, (time.time() - 125, time.time() - 125))
-    lines = summary.status_lines(plan, statuses(plan))
+    lines = tables.status_lines(plan, statuses(plan))
     text = "\n".join(lines)
     assert lines[0].endswith(": 4 done, 1 running, 1 failed")
     assert "on node7, last sign of life 2 min 05 s ago" in text
@@ -177,7 +177,7 @@ def test_everything_fits_80_columns_however_long_the_names_are(tmp_path: Path) -
                 runs=members, base={}, slurm={})  # fmt: skip
     found = statuses(plan)
     assert [status.state for status in found] == ["done", "failed"]
-    lines = [*summary.status_lines(plan, found), *summary.as_text(found)]
+    lines = [*tables.status_lines(plan, found), *tables.as_text(found)]
     named = [line for line in lines if "m" * 80 in line]  # what was typed is not cut
     assert max(len(line) for line in lines if line not in named) <= 80
 

@@ -5,10 +5,7 @@ Nothing is started or written here, except what a sweep remembers of its own set
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
-import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +19,9 @@ from kinocell.config import RunConfig
 from kinocell.config_checks import check
 from kinocell.errors import ConfigError, did_you_mean
 from kinocell.options import Option
+from kinocell.stages.many import names
 
 FORMAT = 1
-NAME_LENGTH = 80
 VERBS = ("run", "search", "train")
 RESULTS = {
     "prepare": ("prepare/done.json",),
@@ -122,7 +119,7 @@ def read_plan(file: Path, verbs: Mapping[str, Sequence[Option]]) -> Plan:
     preparations: dict[str, Run] = {}
     planned: dict[str, Run] = {}
     for varied in _combinations(sheet, read["axes"], read["variants"]):
-        name = run_name(varied)
+        name = names.run_name(varied)
         if name.casefold() in planned:
             raise ConfigError(f"{file} has the run {name} twice.")
         preparation = sheet.preparation(base, varied, name)
@@ -185,7 +182,7 @@ class _Sheet:
         words = ["kinocell", verb, "--preset", self.preset]
         words += ["--config", self.config] if self.config else []
         for key, value in values.items():
-            words += [opts.dashed(key), _text(value)]
+            words += [opts.dashed(key), names.typed(value)]
         return tuple(words)
 
     def preparation(
@@ -216,7 +213,7 @@ class _Sheet:
         values = {k: v for k, v in {**base, **varied}.items() if k in used and k != "seed"}
         if "seed" in base:
             values["seed"] = base["seed"]
-        folder = self.out / f"prepared-{_short_hash(key)}"
+        folder = self.out / f"prepared-{names.short_hash(key)}"
         return Run(
             name=folder.name,
             folder=folder,
@@ -273,39 +270,6 @@ def _combinations(sheet: _Sheet, axes: object, variants: object) -> Iterator[dic
             raise ConfigError(f"{sheet.file}: {both[0]} is in the axes and in variant {number}.")
         for values in itertools.product(*lists.values()):
             yield {**dict(zip(lists, values, strict=True)), **together}
-
-
-def run_name(varied: Mapping[str, Any]) -> str:
-    """The folder's name: `"seed=0,search.strategy=first"`, safe on every file system.
-
-    It depends on nothing but these settings. What a file system does not take, or has twice where
-    it sees no capitals, is told apart by a hash at the end.
-    """
-    exact = label(varied)
-    safe = re.sub(r"[^A-Za-z0-9._=,+-]+", "-", exact).strip(".-")
-    if safe == exact and len(safe) <= NAME_LENGTH and _plain_case(varied):
-        return safe
-    digest = _short_hash(dict(varied))
-    return f"{safe[: NAME_LENGTH - len(digest) - 1]}-{digest}"
-
-
-def label(varied: Mapping[str, Any]) -> str:
-    """The settings for people, in full: `"seed=0,search.strategy=first"`."""
-    return ",".join(f"{key}={_text(value)}" for key, value in varied.items())
-
-
-def _plain_case(varied: Mapping[str, Any]) -> bool:
-    return all(_text(value) == _text(value).lower() for value in varied.values())
-
-
-def _text(value: object) -> str:
-    """A value as it is typed: `"true"`, `"0.05"`, `"first"`."""
-    return json.dumps(value) if isinstance(value, bool | int | float) else str(value)
-
-
-def _short_hash(values: Mapping[str, Any]) -> str:
-    text = json.dumps(values, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def remember(plan: Plan) -> None:
