@@ -13,15 +13,8 @@ ROOT = Path(str(kinocell.__file__)).parent
 FLOORS = {
     0: ["errors"],
     1: [
-        "config",
-        "config_checks",
-        "console",
-        "locks",
-        "options",
-        "presets",
-        "runs",
-        "settings",
-        "signals",
+        *("config", "config_checks", "console", "locks", "options", "presets", "processes", "runs"),
+        *("settings", "signals"),
     ],
     2: ["data", "learning", "space"],
     3: ["baselines", "strategies"],
@@ -33,6 +26,7 @@ OUTSIDE = {
     "av": {"data/decode_pyav.py", "data/video_writer.py"},
     "cv2": {"data/decode_opencv.py"},
     "jsonargparse": {"settings.py"},
+    "submitit": {"stages/many/slurm.py"},
 }
 """Libraries that few files may know: one reads with them, one writes."""
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+import typing
 from argparse import ArgumentError
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,10 +51,10 @@ def layered(
     remembered = Path(str(over.get("out", RunConfig().out))) / "config.json"
     known = remembered.is_file() and not (fresh and (preset is not None or files))
     if known:
-        values = _flat(configs.to_dict(_remembered(remembered)))
+        values = flat(configs.to_dict(_remembered(remembered)))
     else:
         default = "small" if over.get("data") or over.get("prepared") else "demo"
-        values = _flat(configs.to_dict(presets.PRESETS[default]()))
+        values = flat(configs.to_dict(presets.PRESETS[default]()))
     if preset is not None:
         values |= _of_preset(presets.PRESETS[preset]())
     return configs.from_dict(RunConfig, nested(values | over), "The command line")
@@ -61,8 +62,8 @@ def layered(
 
 def _of_preset(config: RunConfig) -> dict[str, Any]:
     """A preset's sections, and of the other settings (data, out, ...) those that it names."""
-    plain = _flat(configs.to_dict(RunConfig()))
-    values = _flat(configs.to_dict(config))
+    plain = flat(configs.to_dict(RunConfig()))
+    values = flat(configs.to_dict(config))
     return {key: value for key, value in values.items() if "." in key or value != plain[key]}
 
 
@@ -103,20 +104,32 @@ def typed_values(
 
 def _allowed(option: Option, text: str) -> str:
     """What an option takes, for the message about one that it does not."""
-    words = {int: "it takes a whole number.", float: "it takes a number.", bool: "it takes true or "
-             "false."}  # fmt: skip
-    if option.kind in words:
-        return words[option.kind]
+    words = {
+        int: "it takes a whole number.", float: "it takes a number.", bool: "it takes true or "
+        "false.", str: "it takes a text.", dict: "it takes names with values.",
+        list: "it takes a list.",
+    }  # fmt: skip
+    kind = typing.get_origin(option.kind) or option.kind
+    if kind in words:
+        return words[kind]
     choices = opts.metavar(option).split("|")
     return f"it takes {' or '.join(choices)}.{did_you_mean(text, choices)}"
 
 
 def from_file(path: Path) -> dict[str, Any]:
     """The settings of a YAML or JSON file, or of a run's own config.json, by full name."""
+    options = opts.config_options(RunConfig())
+    return _without_sections(flat(read_file(path, options)), options, str(path))
+
+
+def read_file(path: Path, options: Sequence[Option]) -> dict[str, Any]:
+    """The content of a YAML or JSON file whose names and types are those of `options`.
+
+    Raises:
+        ConfigError: No such file, neither YAML nor JSON, an unknown name, a value of another type.
+    """
     if not path.is_file():
         raise ConfigError(f"There is no config file {path}.")
-    options = opts.config_options(RunConfig())
-    parser = _parser(options)
     try:
         text = path.read_text(encoding="utf-8")
         if not text.strip():
@@ -126,40 +139,71 @@ def from_file(path: Path) -> dict[str, Any]:
             if isinstance(content, dict) and "format" in content and "config" in content:
                 content = content["config"]
             text = json.dumps(content)  # one line: tabs between values are no YAML
-        read = parser.parse_string(text, defaults=False)
-    except ArgumentError as error:
-        raise ConfigError(f"{path}: {_plain(str(error), [o.key for o in options])}") from error
     except ValueError as error:
         raise ConfigError(f"{path} is not {path.suffix[1:].upper() or 'YAML'}: {error}.") from error
-    values = _flat(read.as_dict())
-    keys = {option.key for option in options}
+    return _parsed(text, options, str(path))
+
+
+def checked(values: Mapping[str, Any], options: Sequence[Option], where: str) -> dict[str, Any]:
+    """Settings by full name, with their types; a whole section may stand under its name.
+
+    Args:
+        values: As read from a file: `{"search.epochs": 3}` or `{"search": {"epochs": 3}}`.
+        options: The settings that are known here.
+        where: Named in the message.
+
+    Raises:
+        ConfigError: An unknown name, or a value of another type.
+    """
+    plain = flat(values)
+    if not plain:
+        return {}
+    _without_sections(plain, options, where)
+    return flat(_parsed(json.dumps(nested(plain)), options, where))
+
+
+def _parsed(text: str, options: Sequence[Option], where: str) -> dict[str, Any]:
+    try:
+        read: dict[str, Any] = _parser(options).parse_string(text, defaults=False).as_dict()
+    except ArgumentError as error:
+        raise ConfigError(f"{where}: {_plain(str(error), options)}") from error
+    except ValueError as error:
+        raise ConfigError(f"{where} is not YAML: {error}.") from error
+    return read
+
+
+def _without_sections(
+    values: dict[str, Any], options: Sequence[Option], where: str
+) -> dict[str, Any]:
+    sections = {option.section for option in options}
     for key, value in values.items():
-        if key not in keys:
+        if key in sections:
             raise ConfigError(
-                f"{path}: {key} is {value!r}; it is a section with settings of its own."
+                f"{where}: {key} is {value!r}; it is a section with settings of its own."
             )
     return values
 
 
-def _plain(message: str, keys: list[str]) -> str:
+def _plain(message: str, options: Sequence[Option]) -> str:
     """The library's message about a config file, in our words."""
+    kinds = {option.key: option for option in options}
     if unknown := re.search(r"Option '([^']+)' is not accepted", message):
-        return f"there is no setting {unknown[1]!r}.{did_you_mean(unknown[1], keys)}"
+        return f"there is no setting {unknown[1]!r}.{did_you_mean(unknown[1], list(kinds))}"
     if wrong := re.search(r'key "([^"]+)":\s+.*Got value: (.*)', message, re.DOTALL):
-        kinds = {option.key: option for option in opts.config_options(RunConfig())}
         allowed = _allowed(kinds[wrong[1]], wrong[2]) if wrong[1] in kinds else "wrong kind."
         return f"{wrong[1]} is {wrong[2]!r}; {allowed}"
     return " ".join(message.split())
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Sections to full names."""
+    named: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
+            named |= flat(value, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = value
-    return flat
+            named[prefix + name] = value
+    return named
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:

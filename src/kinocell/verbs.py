@@ -79,6 +79,30 @@ def _run(request: Request) -> None:
     result(run(request.config))
 
 
+def _sweep(request: Request) -> None:
+    if len(request.words) != 1:
+        raise UsageError("Name one file that says what to sweep: kinocell sweep FILE.yaml")
+    if request.own["workers"] < 1:
+        raise UsageError(f"--workers is {request.own['workers']}; it must be at least 1.")
+    chosen = [name for name in ("dry_run", "status", "slurm", "again") if request.own[name]]
+    if len(chosen) > 1:
+        raise UsageError(f"{opts.dashed(chosen[0])} and {opts.dashed(chosen[1])}: choose one.")
+    from kinocell.stages import sweep as stage
+    from kinocell.stages.many.plan import RESULTS, read_plan
+
+    plan = read_plan(
+        Path(request.words[0]), {name: VERBS[name].visible(RunConfig()) for name in RESULTS}
+    )
+    if request.own["dry_run"]:
+        result("\n".join(stage.commands(plan)))
+    elif request.own["status"]:
+        result("\n".join(stage.status(plan)))
+    elif request.own["slurm"]:
+        result("\n".join(stage.submit(plan, request.own["workers"])))
+    else:
+        result(stage.sweep(plan, workers=request.own["workers"], again=request.own["again"]))
+
+
 def _prepare(request: Request) -> None:
     from kinocell.stages.prepare import prepare
 
@@ -250,6 +274,27 @@ VERBS: dict[str, Verb] = {
             ("kinocell run --data videos --out my-run", "a folder with a folder per class"),
             ("kinocell run --data list.csv --out my-run --search.epochs 20", "a csv"),
             ("kinocell run --out my-run", "go on with a run that was stopped"),
+        ),
+    ),
+    "sweep": Verb(
+        action=_sweep,
+        summary="Many runs from one file: seeds x strategies x settings.",
+        own=(
+            Option(
+                key="workers", kind=int, default=1,
+                help="Runs at a time on this machine; with --slurm, how many jobs.",
+            ),
+            Option(key="dry_run", kind=bool, help="Print the command of every run, do nothing."),
+            Option(key="status", kind=bool, help="How far every run is, and the numbers so far."),
+            Option(key="again", kind=bool, help="Try those again that failed too often."),
+            Option(key="slurm", kind=bool, help="Submit Slurm jobs that share the runs."),
+        ),
+        words="FILE",
+        examples=(
+            ("kinocell sweep sweep.yaml --dry-run", "docs/many_runs.md shows such a file"),
+            ("kinocell sweep sweep.yaml --workers 2", "also on other machines, same folder"),
+            ("kinocell sweep sweep.yaml", "go on with a sweep that was stopped"),
+            ("kinocell sweep sweep.yaml --status", "from anywhere, at any time"),
         ),
     ),
     "prepare": Verb(

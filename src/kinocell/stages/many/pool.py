@@ -1,0 +1,267 @@
+"""Runs carried out, some at a time: claim one, start its command, write down how it ended.
+
+What a claim is, is in `attempts.py`. Any number of pools may work on the same folders.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, BinaryIO
+
+from kinocell.console import duration, say
+from kinocell.data.workers import num_cores
+from kinocell.stages.many import attempts
+from kinocell.stages.many.attempts import Attempt, Claim, State, Watch
+from kinocell.stages.many.plan import Run
+
+LEASH = Path(__file__).with_name("leash.py")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How often a pool does what."""
+
+    poll_seconds: float = 0.05
+    """Looks after its own processes."""
+    look_seconds: float = 2.0
+    """Looks what others have done, while there is nothing to claim."""
+    touch_seconds: float = 15.0
+    """Touches its claims."""
+    stale_seconds: float = 180.0
+    """Another machine's claim without a touch is abandoned. NFS shows touches up to 60 s late."""
+
+
+class Stop:
+    """Ctrl-C and SIGTERM, remembered instead of obeyed; use as `with Stop() as stop`."""
+
+    def __init__(self) -> None:
+        self.signals: list[int] = []
+        """Those that came so far."""
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Stop:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self.signals.append(number)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Slot:
+    """A run that this pool works on."""
+
+    run: Run
+    claim: Claim
+    process: subprocess.Popen[bytes]
+    log: BinaryIO
+    start: float
+    asked: bool = False
+    """It was asked to end."""
+    lost: bool = False
+    """Others have claimed it."""
+
+
+class Pool:
+    """Carries out runs until none is left.
+
+    Args:
+        runs: All runs; one that names another in `after` waits for it.
+        workers: How many at a time.
+        retries: How many crashes of a run are followed by another attempt.
+        stop: Told about signals.
+        again: Runs that had failed before get `retries` new attempts.
+        wait: Stay while others work on the last runs, to take over if they vanish.
+        pace: How often it does what.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        *,
+        workers: int,
+        retries: int,
+        stop: Stop,
+        again: bool = False,
+        wait: bool = True,
+        pace: Pace | None = None,
+    ) -> None:
+        self._runs = runs
+        self._workers = workers
+        self._retries = retries
+        self._stop = stop
+        self._wait = wait
+        self._pace = pace or Pace()
+        self._watch = Watch(self._pace.stale_seconds)
+        self._forgiven = {r.name: len(attempts.attempts(r.folder)) for r in runs} if again else {}
+        self._slots: list[_Slot] = []
+        self.settled: dict[str, State] = {}
+        """Runs that need no more work."""
+
+    def work(self) -> Iterator[Run]:
+        """Carry out the runs; each is yielded when it is settled, by whomever.
+
+        Raises:
+            RunError: The folder of the sweep cannot be written.
+        """
+        try:
+            yield from self._work()
+        finally:
+            self._end_all()
+
+    def _work(self) -> Iterator[Run]:
+        looked = touched = -float("inf")
+        while True:
+            ended = self._reap()
+            now = time.monotonic()
+            if now - touched >= self._pace.touch_seconds:
+                touched = now
+                self._touch()
+            if self._stop.signals:
+                return
+            free = len(self._slots) < self._workers
+            # A scan that has claimed something is followed by another: more may be free.
+            if ended or (free and now - looked >= self._pace.look_seconds):
+                claimed, newly = self._look()
+                looked = -float("inf") if claimed else now
+                yield from newly
+                if len(self.settled) == len(self._runs):
+                    return
+                if not claimed and not self._slots and not self._wait:
+                    return
+            time.sleep(self._pace.poll_seconds)
+
+    def _look(self) -> tuple[bool, list[Run]]:
+        """Go through the unsettled runs and claim the best one, if a worker is free."""
+        newly: list[Run] = []
+        candidates: list[tuple[int, Run]] = []
+        mine = {slot.run.name for slot in self._slots}
+        for run in self._runs:
+            if run.name in self.settled or run.name in mine:
+                continue
+            made = attempts.attempts(run.folder)
+            state = self._state(run, made)
+            if state in ("done", "failed", "blocked"):
+                self.settled[run.name] = state
+                newly.append(run)
+            elif state == "waiting" and (not run.after or run.after in self.settled):
+                candidates.append((made[-1].number if made else 0, run))
+        # Fresh runs first: a crashed one gets some time, and perhaps another machine.
+        for number, run in sorted(candidates, key=lambda candidate: candidate[0]):
+            if len(self._slots) >= self._workers:
+                break
+            if own := attempts.claim(run.folder, number + 1, run.command):
+                self._start(run, own)
+        return len(self._slots) > len(mine), newly
+
+    def _state(self, run: Run, made: Sequence[Attempt]) -> State:
+        state = attempts.state_of(
+            made, run.results, self._watch, self._retries, self._forgiven.get(run.name, 0)
+        )
+        blocked = state == "waiting" and self.settled.get(run.after) in ("failed", "blocked")
+        return "blocked" if blocked else state
+
+    def _start(self, run: Run, own: Claim) -> None:
+        log = own.log.open("wb")
+        process = subprocess.Popen(
+            argv(run.command),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **self._threads()},
+            start_new_session=True,  # Ctrl-C reaches the pool alone, which passes it on gently
+        )
+        self._slots.append(
+            _Slot(run=run, claim=own, process=process, log=log, start=time.monotonic())
+        )
+        own.started(process.pid)
+
+    def _threads(self) -> dict[str, str]:
+        """Each run's share of the cores, unless somebody has already decided."""
+        if "OMP_NUM_THREADS" in os.environ:
+            return {}
+        return {"OMP_NUM_THREADS": str(max(1, num_cores() // self._workers))}
+
+    def _reap(self) -> bool:
+        """Write down what has ended; True where anything has."""
+        ended = [slot for slot in self._slots if slot.process.poll() is not None]
+        for slot in ended:
+            self._slots.remove(slot)
+            slot.log.close()
+            code = slot.process.returncode
+            asked = slot.asked and not slot.lost
+            outcome = "done" if code == 0 else "stopped" if asked or slot.lost else "crashed"
+            seconds = time.monotonic() - slot.start
+            attempt = slot.claim.end(code, outcome, seconds)
+            _tell(slot.run, attempt, seconds)
+        return bool(ended)
+
+    def _touch(self) -> None:
+        for slot in self._slots:
+            if not slot.claim.touch() and not slot.lost:
+                slot.lost = True
+                say(f"sweep: {slot.run.name} is being done elsewhere; stopped here.")
+                slot.process.terminate()
+
+    def _end_all(self) -> None:
+        """Ask the runs to end, wait for their checkpoints; after a second signal do not wait."""
+        if self._slots:
+            say(f"sweep: stopping {len(self._slots)} run(s), which write their checkpoints ...")
+        for slot in self._slots:
+            slot.asked = True
+            slot.process.terminate()
+        touched = time.monotonic()
+        while self._slots:
+            if len(self._stop.signals) > 1:
+                for slot in self._slots:
+                    _kill(slot.process)
+            self._reap()
+            if time.monotonic() - touched >= self._pace.touch_seconds:
+                touched = time.monotonic()
+                self._touch()
+            time.sleep(self._pace.poll_seconds)
+
+
+def argv(command: Sequence[str]) -> list[str]:
+    """What is started for a command: this very kinocell, which ends when its pool does."""
+    own = [sys.executable, "-m", *command] if command[0] == "kinocell" else list(command)
+    if sys.platform != "linux":
+        return own
+    # -I -S: the leash needs nothing that is installed, and is gone before the command starts.
+    return [sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), *own]
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a run and its helpers at once."""
+    if sys.platform == "win32":
+        process.kill()
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _tell(run: Run, attempt: Attempt, seconds: float) -> None:
+    if attempt.outcome == "done":
+        say(f"sweep: {run.name} done in {duration(seconds)}")
+        return
+    code = attempt.record["exit_code"]
+    reason = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+    say(f"sweep: {run.name} {attempt.outcome}, attempt {attempt.number}, {reason}")
+    if attempt.outcome == "crashed":
+        for line in attempt.last_lines[-1:]:
+            say(f"    {line}")
+        say(f"    {attempt.path.with_suffix('.log')}")
