@@ -213,7 +213,7 @@ VERBS: dict[str, Verb] = {
     "search": Verb(
         action=_search,
         summary="Search one module by gradient descent.",
-        settings=("out", "seed", "prepared", "device", "clips", "search"),
+        settings=("out", "seed", "prepared", "device", "clips", "augment", "search"),
         section="search",
         examples=(
             ("kinocell search --out my-run --epochs 20", "after `kinocell prepare`"),
@@ -231,7 +231,7 @@ VERBS: dict[str, Verb] = {
     "train": Verb(
         action=_train,
         summary="Train the final network from scratch.",
-        settings=("out", "seed", "prepared", "device", "clips", "train"),
+        settings=("out", "seed", "prepared", "device", "clips", "augment", "train"),
         section="train",
         own=(
             Option(

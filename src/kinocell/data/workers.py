@@ -54,7 +54,7 @@ def ordered_results(
         yield from map(function, items)
         return
     pool = ProcessPoolExecutor(
-        processes, multiprocessing.get_context("spawn"), initializer=_start_worker
+        processes, multiprocessing.get_context("spawn"), initializer=follow_parent
     )
     waiting: deque[Future[Result]] = deque()
     remaining = iter(items)
@@ -74,8 +74,10 @@ def ordered_results(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start_worker() -> None:
-    """Ctrl-C is the parent's business; a parent that is gone takes its workers with it."""
+def follow_parent() -> None:
+    """Called first in a worker: Ctrl-C is the parent's business; a parent that is gone takes its
+    workers with it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 

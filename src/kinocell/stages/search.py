@@ -20,7 +20,8 @@ from torch.func import functional_call
 from kinocell import runs
 from kinocell.config import RunConfig
 from kinocell.console import Table, duration, progress, say
-from kinocell.data.clips import Batch, as_input, open_prepared, test_batches
+from kinocell.data.augmentation import of_search
+from kinocell.data.clips import Batch, open_prepared, test_batches, training_input
 from kinocell.learning import optim
 from kinocell.learning.metrics import LossAndAccuracy
 from kinocell.learning.steps import Pace, weight_step
@@ -222,6 +223,7 @@ def _held_out(state: SearchState) -> LossAndAccuracy:
         state.config.clips,
         batch_size=state.config.search.batch_size,
         size_px=state.config.search.size_px or None,
+        device=state.device,
     )
     for batch in batches:
         clips, labels = _on_device(state, batch)
@@ -249,9 +251,13 @@ def _finish(state: SearchState) -> None:
 
 
 def _on_device(state: SearchState, batch: Batch) -> tuple[Tensor, Tensor]:
-    clips = batch.clips.to(state.device, non_blocking=True)
-    labels = batch.labels.to(state.device, non_blocking=True)
-    return as_input(clips, state.config.clips.input), labels
+    return training_input(
+        batch,
+        state.config.clips,
+        of_search(state.config.augment),
+        num_classes=len(state.prepared.manifest.class_names),
+        device=state.device,
+    )
 
 
 def _check(state: SearchState, index: int, batch: Batch | None, what: str, value: Tensor) -> None:

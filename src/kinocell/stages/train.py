@@ -16,7 +16,7 @@ from torch import Tensor
 from kinocell import runs
 from kinocell.config import RunConfig, TrainConfig
 from kinocell.console import Table, duration, progress, say
-from kinocell.data.clips import Batch, as_input, open_prepared, test_batches
+from kinocell.data.clips import Batch, as_input, open_prepared, test_batches, training_input
 from kinocell.learning import optim
 from kinocell.learning.device import choose_device, device_name
 from kinocell.learning.metrics import LossAndAccuracy
@@ -109,13 +109,18 @@ def _epoch(state: TrainState) -> TrainEpoch:
         for index, batch in enumerate(shown):
             rate = _learning_rate(state, settings, index)
             optim.set_learning_rate(state.optimizer, rate)
-            clips = as_input(batch.clips.to(state.device), state.config.clips.input)
-            labels = batch.labels.to(state.device)
+            clips, targets = training_input(
+                batch,
+                state.config.clips,
+                state.config.augment,
+                num_classes=len(state.model.class_names),
+                device=state.device,
+            )
             logits = network(clips)
-            loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
+            loss = F.cross_entropy(logits, targets, label_smoothing=settings.label_smoothing)
             _check(state, index, batch, "training loss", loss)
             weight_step(loss, parameters, state.optimizer, gradient_clip=settings.gradient_clip)
-            result.add(loss, logits, labels)
+            result.add(loss, logits, batch.labels.to(state.device))
     # The last step may have spoilt the weights: then nothing of this epoch is kept.
     largest = torch.stack([weight.detach().abs().max() for weight in parameters])
     _check(state, index, None, "largest weight", largest)
@@ -153,6 +158,7 @@ def _validate(state: TrainState) -> LossAndAccuracy:
         state.valid_rows,
         state.config.clips,
         batch_size=state.config.train.batch_size,
+        device=state.device,
     )
     for batch in batches:
         labels = batch.labels.to(state.device)

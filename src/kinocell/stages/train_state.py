@@ -166,6 +166,8 @@ def begin(config: RunConfig, genotype: Genotype, ops: Mapping[str, Builder]) -> 
         batch_size=batch_size,
         seed=config.seed,
         start_step=state.epoch * steps,
+        augment=config.augment,
+        device=device,
     )
     return state
 
@@ -179,4 +181,5 @@ def train_settings(config: RunConfig, prepared: Prepared, genotype: Genotype) ->
         "train": to_dict(config.train),
         "genotype": genotype.to_dict()["nodes"],
         "mid": genotype.mid,
+        **folders.augment_settings(config.augment),
     }
