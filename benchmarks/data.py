@@ -29,8 +29,9 @@ import torch
 from benchmarks import peers
 from kinocell.config import ClipsConfig, PrepareConfig, RunConfig
 from kinocell.data import sampling
-from kinocell.data.clips import Prepared, as_input, clip_tensor, open_prepared, training_batches
+from kinocell.data.clips import Prepared, as_input, open_prepared, training_batches
 from kinocell.data.decode import read_frames
+from kinocell.data.jobs import clip_tensor
 from kinocell.stages.prepare import prepare
 
 WORKERS = 2

@@ -12,7 +12,8 @@ import kinocell
 NAMES = """
 prepare search search_epochs derive train train_epochs evaluate predict report run load
 Manifest SearchSpace Strategy Genotype Network OPS STRATEGIES
-RunConfig PrepareConfig ClipsConfig SearchConfig TrainConfig EvaluateConfig SyntheticConfig
+RunConfig PrepareConfig ClipsConfig AugmentConfig SearchConfig
+TrainConfig EvaluateConfig SyntheticConfig
 KinocellError presets
 """
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kinocell import presets
     from kinocell.config import (
+        AugmentConfig,
         ClipsConfig,
         EvaluateConfig,
         PrepareConfig,
@@ -63,6 +64,7 @@ HOMES = {
     "Network": "kinocell.space.network",
     "RunConfig": "kinocell.config",
     "PrepareConfig": "kinocell.config",
+    "AugmentConfig": "kinocell.config",
     "ClipsConfig": "kinocell.config",
     "SearchConfig": "kinocell.config",
     "TrainConfig": "kinocell.config",
@@ -93,6 +95,7 @@ __all__ = [
     "Network",
     "RunConfig",
     "PrepareConfig",
+    "AugmentConfig",
     "ClipsConfig",
     "SearchConfig",
     "TrainConfig",

@@ -77,6 +77,48 @@ class ClipsConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentConfig:
+    """What else is varied in training clips, the same for all frames of a clip; all off."""
+
+    span_min: float = 1.0
+    """Shortest part of a video that a clip is drawn from, as a fraction; 1 is the whole video."""
+
+    crop_aspect: float = 1.0
+    """Widest crop, as width by height; the tallest is the inverse. 1 crops squares."""
+
+    brightness: float = 0.0
+    """Brightness is multiplied by 1 minus to 1 plus this."""
+
+    contrast: float = 0.0
+    """Contrast is multiplied by 1 minus to 1 plus this."""
+
+    saturation: float = 0.0
+    """Saturation is multiplied by 1 minus to 1 plus this."""
+
+    hue: float = 0.0
+    """Hue is turned by up to this share of the colour circle, both ways; 0.5 is all of it."""
+
+    randaugment_ops: int = 0
+    """RandAugment: operations per clip, drawn from 14; 0 is off."""
+
+    randaugment_strength: float = 0.3
+    """RandAugment: from 0 (nothing) to 1 (the most); 0.3 is what papers call 9 of 30."""
+
+    erase: float = 0.0
+    """Share of the clips in which a random box is hidden, in all frames at the same place."""
+
+    mixup: float = 0.0
+    """Two clips are laid over each other, weighted by Beta(this, this); 0 is off."""
+
+    cutmix: float = 0.0
+    """A box of another clip is pasted, its share drawn from Beta(this, this); 0 is off. With mixup
+    on too, each clip gets one of the two."""
+
+    in_search: bool = False
+    """Vary the clips of the search too; never with mixup or cutmix."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchConfig:
     """The bilevel search for one module."""
 
@@ -236,6 +278,7 @@ class RunConfig:
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     clips: ClipsConfig = field(default_factory=ClipsConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)

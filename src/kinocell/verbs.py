@@ -311,7 +311,7 @@ VERBS: dict[str, Verb] = {
     "search": Verb(
         action=_search,
         summary="Search one module by gradient descent.",
-        settings=("out", "seed", "prepared", "device", *KEPT, "clips", "search"),
+        settings=("out", "seed", "prepared", "device", *KEPT, "clips", "augment", "search"),
         section="search",
         examples=(
             ("kinocell search --out my-run --epochs 20", "after `kinocell prepare`"),
@@ -329,7 +329,7 @@ VERBS: dict[str, Verb] = {
     "train": Verb(
         action=_train,
         summary="Train the final network from scratch.",
-        settings=("out", "seed", "prepared", "device", *KEPT, "clips", "train"),
+        settings=("out", "seed", "prepared", "device", *KEPT, "clips", "augment", "train"),
         section="train",
         own=(
             Option(

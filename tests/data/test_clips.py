@@ -2,20 +2,51 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 
-from kinocell.config import ClipsConfig
+from kinocell.config import AugmentConfig, ClipsConfig
 from kinocell.data import clips as rooms
-from kinocell.data.clips import Batch, Prepared, as_input, clip_tensor, open_prepared
+from kinocell.data.augmentation import COLUMNS
+from kinocell.data.clips import Batch, Prepared, as_input, open_prepared, training_input
 from kinocell.data.clips import training_batches as training
+from kinocell.data.encoding import encode_frames
+from kinocell.data.frames import FrameStore, StoreSettings
+from kinocell.data.jobs import TrainingJob, clip_indices, clip_tensor, num_clip_frames, random_cut
+from kinocell.data.loading import StartMethod, made_here
+from kinocell.data.manifest import from_names
+from kinocell.data.store_writer import StoreWriter
 from kinocell.errors import RunError, StoreError
 
+# Python warns of any fork beside threads; the loader's processes touch none of the parent's.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+CPU = torch.device("cpu")
 SMALL = ClipsConfig(segments=2, frames_per_segment=2, size_px=28, workers=0)
+VARIED = AugmentConfig(brightness=0.5, hue=0.2, randaugment_ops=1, erase=0.5)
+
+
+@pytest.fixture(autouse=True)
+def no_processes_left(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As many processes as a test asks for, on any machine; they end with the test."""
+    monkeypatch.setattr(rooms, "num_cores", lambda: 2)
+    yield
+    for processes in prepared.loaders.values():
+        processes.end()
+    prepared.loaders.clear()
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def first(batches: object, count: int) -> list[Batch]:
@@ -28,6 +59,8 @@ def same(one: Batch, other: Batch) -> bool:
         torch.equal(one.clips, other.clips)
         and torch.equal(one.labels, other.labels)
         and torch.equal(one.rows, other.rows)
+        and (one.draws is None) == (other.draws is None)
+        and (one.draws is None or other.draws is None or torch.equal(one.draws, other.draws))
     )
 
 
@@ -53,30 +86,190 @@ def test_every_epoch_shows_every_video_once_in_another_order(prepared: Prepared)
     assert epochs[0] != epochs[1]
 
 
-def test_stream_goes_on_exactly_from_any_step(prepared: Prepared) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("start_step", [1, 2, 7])
+def test_stream_goes_on_exactly_from_any_step(
+    prepared: Prepared, workers: int, start_step: int
+) -> None:
+    """20 videos in batches of 6: only every tenth step begins with an epoch."""
     rows = prepared.manifest.rows("train")
-    whole = first(training(prepared, rows, SMALL, batch_size=4, seed=3), 9)
-    late = first(training(prepared, rows, SMALL, batch_size=4, seed=3, start_step=6), 3)
-    assert all(same(one, other) for one, other in zip(whole[6:], late, strict=True))
+    clips = replace(SMALL, workers=workers)
+    stream = partial(training, prepared, rows, clips, batch_size=6, seed=3, augment=VARIED)
+    assert len(rows) == 20
+    whole = first(stream(start_method="fork"), start_step + 4)
+    late = first(stream(start_step=start_step, start_method="fork"), 4)
+    assert all(same(one, other) for one, other in zip(whole[start_step:], late, strict=True))
 
 
-def test_workers_give_the_same_stream(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rooms, "loader_workers", lambda workers: workers)
+@pytest.mark.parametrize(("workers", "method"), [(1, "fork"), (2, "fork"), (2, "spawn")])
+def test_workers_give_the_same_stream(
+    prepared: Prepared, workers: int, method: StartMethod
+) -> None:
     rows = prepared.manifest.rows("train")
-    streams = [
-        first(
-            training(
-                prepared,
-                rows,
-                ClipsConfig(segments=2, size_px=28, workers=workers),
-                batch_size=4,
-                seed=3,
-            ),
-            4,
+    stream = partial(training, prepared, rows, batch_size=4, seed=3, augment=VARIED)
+    here = first(stream(replace(SMALL, workers=0)), 11)
+    there = first(stream(replace(SMALL, workers=workers), start_method=method), 11)
+    assert all(same(one, other) for one, other in zip(here, there, strict=True))
+    ours = list(rooms.test_batches(prepared, rows, SMALL, batch_size=4, views=3))
+    theirs = list(
+        rooms.test_batches(
+            prepared,
+            rows,
+            replace(SMALL, workers=workers),
+            batch_size=4,
+            views=3,
+            start_method=method,
         )
-        for workers in (0, 2)
-    ]
-    assert all(same(one, other) for one, other in zip(*streams, strict=True))
+    )
+    assert all(same(one, other) for one, other in zip(ours, theirs, strict=True))
+    assert list(prepared.loaders) == [(workers, method)]  # nothing was started twice
+
+
+def test_streams_side_by_side_and_test_passes_share_their_processes(prepared: Prepared) -> None:
+    rows = prepared.manifest.rows("train")
+    clips = replace(SMALL, workers=2)
+    one, other = (
+        training(prepared, rows, clips, batch_size=4, seed=seed, start_method="fork")
+        for seed in (0, 1)
+    )
+    wanted = [first(training(prepared, rows, SMALL, batch_size=4, seed=s), 9) for s in (0, 1)]
+    seen: list[list[Batch]] = [[], []]
+    pids = set()
+    for _ in range(3):
+        for _ in range(3):
+            seen[0] += first(one, 1)
+            seen[1] += first(other, 1)
+        tested = rooms.test_batches(prepared, rows, clips, batch_size=5, start_method="fork")
+        assert torch.cat([batch.rows for batch in tested]).tolist() == rows.tolist()
+        pids |= set(prepared.loaders[2, "fork"].pids)
+    assert len(pids) == 2
+    for batches, expected in zip(seen, wanted, strict=True):
+        assert all(same(a, b) for a, b in zip(batches, expected, strict=True))
+
+
+def test_stream_that_is_left_does_not_disturb_the_others(prepared: Prepared) -> None:
+    rows = prepared.manifest.rows("train")
+    clips = replace(SMALL, workers=2)
+    stream = partial(training, prepared, rows, clips, batch_size=4, start_method="fork")
+    for seed in range(3):
+        left = stream(seed=seed)
+        next(left)
+        del left  # with batches on their way
+    found = first(stream(seed=9), 5)
+    wanted = first(training(prepared, rows, SMALL, batch_size=4, seed=9), 5)
+    assert all(same(one, other) for one, other in zip(found, wanted, strict=True))
+
+
+# --- the default stays what it was -------------------------------------------------------------
+
+RECORDED = {
+    "rgb": "c920276a162b0ffdaece6d99bbf8cdf7028c72de8a12d248ac6bd0a0e5026d7d",
+    "difference": "03dc9a5b78639ab997a9b696c0a4595224012aab583f4d85f3a8e78280309d9b",
+}
+"""sha256 of six batches, their rows, labels and inputs, as the first loader made them."""
+
+
+@pytest.mark.parametrize("kind", ["rgb", "difference"])
+def test_default_stream_is_the_recorded_one_to_the_bit(
+    tmp_path: Path, kind: Literal["rgb", "difference"]
+) -> None:
+    made = made_up(tmp_path)
+    clips = ClipsConfig(size_px=28, input=kind, workers=0)
+    digest = hashlib.sha256()
+    for batch in first(training(made, np.arange(9), clips, batch_size=4, seed=7), 6):
+        seen, targets = training_input(batch, clips, num_classes=3, device=CPU)
+        assert targets is batch.labels or torch.equal(targets, batch.labels)
+        for tensor in (batch.clips, batch.rows, batch.labels, seen):
+            last = tensor.permute(0, 2, 3, 4, 1) if tensor.ndim == 5 else tensor
+            digest.update(last.contiguous().numpy().tobytes())
+    assert digest.hexdigest() == RECORDED[kind]
+
+
+def made_up(folder: Path) -> Prepared:
+    """Noise in nine raw videos: the same bytes on every machine."""
+    rng = np.random.default_rng(0)
+    settings = StoreSettings(short_side_px=32, codec="raw", jpeg_quality=90, decoder="none")
+    writer = StoreWriter(folder, settings)
+    for number in range(9):
+        frames = rng.integers(0, 256, (int(rng.integers(3, 30)), 32, 43, 3), np.uint8)
+        timed = ((i / 25, frame) for i, frame in enumerate(frames))
+        writer.add({"path": str(number)}, encode_frames(timed, "raw", 90, str(number)))
+    writer.finish()
+    paths, labels = [f"{n}.avi" for n in range(9)], [("a", "b", "c")[n % 3] for n in range(9)]
+    videos = from_names(folder, paths, labels)
+    return Prepared(folder=folder, manifest=videos, store=FrameStore(folder))
+
+
+# --- what else is varied -----------------------------------------------------------------------
+
+
+def test_cutting_on_the_device_gives_the_same_clips(tmp_path: Path) -> None:
+    """To one level of 255: what a GPU does, here on the CPU."""
+    made, clips = made_up(tmp_path), replace(SMALL, crop_min=0.4, crop_max=1.0)
+    augment = AugmentConfig(crop_aspect=1.5)
+    job = partial(TrainingJob, made.store, np.arange(9), clips, augment, batch_size=4, seed=1)
+    uncut, cut = (
+        rooms._batch(made, pixels, size_px, *more)
+        for size_px in (28, None)
+        for pixels, more in [next(made_here(job(size_px=28, uncut=size_px is not None), [3]))]
+    )
+    assert uncut.clips.shape == (4, 3, 4, 32, 43)
+    assert torch.equal(uncut.rows, cut.rows)
+    one, other = (
+        training_input(batch, clips, augment, num_classes=3, device=CPU)[0]
+        for batch in (uncut, cut)
+    )
+    assert one.shape == other.shape == (4, 3, 4, 28, 28)
+    assert one.is_contiguous(memory_format=torch.channels_last_3d)
+    assert (one - other).abs().max() <= 1.01 / 255 / 0.225
+
+
+def test_mixed_clips_come_with_shares_of_classes(prepared: Prepared) -> None:
+    rows = prepared.manifest.rows("train")
+    augment = AugmentConfig(mixup=1.0)
+    (batch,) = first(training(prepared, rows, SMALL, batch_size=6, seed=0, augment=augment), 1)
+    seen, targets = training_input(batch, SMALL, augment, num_classes=2, device=CPU)
+    assert targets.shape == (6, 2)
+    assert torch.allclose(targets.sum(1), torch.ones(6))
+    assert batch.draws is not None
+    share = batch.draws[:, COLUMNS.index("mixup")].float()
+    plain = as_input(batch.clips, "rgb")
+    wanted = share.view(-1, 1, 1, 1, 1) * plain + (1 - share.view(-1, 1, 1, 1, 1)) * plain.roll(
+        1, 0
+    )
+    assert torch.allclose(seen, wanted, atol=1e-4)
+
+
+def test_variation_leaves_crops_and_frames_as_they_are(prepared: Prepared) -> None:
+    rows = prepared.manifest.rows("train")
+    stream = partial(training, prepared, rows, SMALL, batch_size=6, seed=0)
+    (plain,), (varied,) = first(stream(), 1), first(stream(augment=VARIED), 1)
+    assert torch.equal(plain.clips, varied.clips)
+    seen, _ = training_input(varied, SMALL, VARIED, num_classes=2, device=CPU)
+    assert not torch.allclose(seen, as_input(plain.clips, "rgb"), atol=0.1)
+    assert seen.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_shorter_spans_take_frames_that_lie_closer(prepared: Prepared) -> None:
+    whole, part = (
+        [
+            indices[-1] - indices[0]
+            for seed in range(200)
+            if (indices := clip_indices(60, SMALL, seeded(seed), span_min=span_min))
+        ]
+        for span_min in (1.0, 0.3)
+    )
+    assert min(part) < 15 < min(whole)
+    assert np.mean(part) < 0.8 * np.mean(whole)
+
+
+def test_wider_and_taller_crops_fill_the_same_clip(prepared: Prepared) -> None:
+    rows = prepared.manifest.rows("train")
+    augment = AugmentConfig(crop_aspect=2.0)
+    stream = training(prepared, rows, SMALL, batch_size=6, seed=0, augment=augment)
+    (batch,) = first(stream, 1)
+    assert batch.clips.shape == (6, 3, 4, 28, 28)
+    assert batch.draws is None
 
 
 def test_seed_decides_order_and_crops(prepared: Prepared) -> None:
@@ -98,7 +291,7 @@ def test_crop_and_flip_are_the_same_for_all_frames() -> None:
     frames = np.tile(ramp, (6, 1, 1, 3)).astype(np.uint8)
     config = ClipsConfig(size_px=20, crop_min=0.5, crop_max=0.9)
     for seed in range(20):
-        clip = clip_tensor(frames, config, generator=torch.Generator().manual_seed(seed))
+        clip = clip_tensor(frames, config, cut=random_cut(32, 40, config, seeded(seed)))
         assert clip.shape == (3, 6, 20, 20)
         assert all(torch.equal(clip[:, 0], clip[:, t]) for t in range(6))
 
@@ -109,9 +302,7 @@ def test_flip_mirrors_about_half_of_the_clips_and_can_be_turned_off() -> None:
     for flip, low, high in ((True, 60, 140), (False, 0, 0)):
         config = ClipsConfig(size_px=28, flip=flip)
         mirrored = sum(
-            bool(
-                clip_tensor(frames, config, generator=torch.Generator().manual_seed(s))[0, 0, 0, 0]
-            )
+            bool(clip_tensor(frames, config, cut=random_cut(32, 32, config, seeded(s)))[0, 0, 0, 0])
             for s in range(200)
         )
         assert low <= mirrored <= high
@@ -138,7 +329,7 @@ def test_test_clips_come_video_by_video_and_view_by_view(prepared: Prepared) -> 
 def test_test_clips_are_the_centred_frames_and_the_centre_crop(prepared: Prepared) -> None:
     row = int(prepared.manifest.rows("test")[0])
     (batch,) = rooms.test_batches(prepared, [row], SMALL, batch_size=4)
-    indices = rooms.clip_indices(int(prepared.store.num_frames[row]), SMALL)
+    indices = clip_indices(int(prepared.store.num_frames[row]), SMALL)
     frames = prepared.store.read(row, indices)
     height, width = frames.shape[1:3]
     top, left = (height - 28) // 2, (width - 28) // 2
@@ -173,9 +364,9 @@ def test_difference_input_is_the_change_to_the_next_frame(prepared: Prepared) ->
     wanted = (pairs[:, :, 1::2] - pairs[:, :, 0::2]) / 255 / 0.225
     assert seen.shape == (1, 3, 4, 28, 28)
     assert torch.allclose(seen, wanted, atol=1e-5)
-    indices = rooms.clip_indices(int(prepared.store.num_frames[0]), config)
+    indices = clip_indices(int(prepared.store.num_frames[0]), config)
     assert all(b - a == 1 for a, b in zip(indices[::2], indices[1::2], strict=True))
-    assert rooms.num_clip_frames(config) == 4
+    assert num_clip_frames(config) == 4
 
 
 def test_input_leaves_its_clips_alone() -> None:

@@ -168,8 +168,16 @@ def test_store_that_was_cut_off_is_refused(tmp_path: Path, name: str) -> None:
 def test_emptied_file_is_refused(tmp_path: Path, name: str) -> None:
     filled(tmp_path, [3, 4])
     (tmp_path / name).write_bytes(b"")
-    with pytest.raises(StoreError, match="Prepare again"):
+    with pytest.raises(StoreError, match=r"[Pp]repare again"):
         FrameStore(tmp_path)
+
+
+def test_store_that_shrinks_while_it_is_open_is_an_error(tmp_path: Path) -> None:
+    store = filled(tmp_path, [3, 4])
+    with (tmp_path / "frames.bin").open("r+b") as file:
+        file.truncate(100)
+    with pytest.raises(StoreError, match="became shorter while it was open"):
+        store.read(1, [0])
 
 
 def test_damaged_jpeg_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kinocell.data.sampling import adjacent_pairs, segment_indices, slots, view_indices
+from kinocell.data.sampling import (
+    adjacent_pairs,
+    random_span,
+    segment_indices,
+    slots,
+    view_indices,
+)
 
 frames = st.integers(1, 500)
 segments = st.integers(1, 9)
@@ -111,3 +117,23 @@ def test_a_pair_is_two_neighbours_wherever_the_video_has_two_frames(
     gap = 1 if num_frames > 1 else 0
     assert all(second - first == gap for first, second in zip(pairs[::2], pairs[1::2], strict=True))
     assert max(pairs) < num_frames
+
+
+@given(frames, st.floats(0.01, 1.0), st.integers(0, 2**32))
+def test_span_lies_in_the_video_and_is_not_too_short(
+    num_frames: int, fraction_min: float, seed: int
+) -> None:
+    start, stop = random_span(num_frames, fraction_min, torch.Generator().manual_seed(seed))
+    assert 0 <= start < stop <= num_frames
+    assert stop - start >= max(round(num_frames * fraction_min), 1)
+
+
+def test_spans_take_every_length_and_every_place() -> None:
+    source = torch.Generator().manual_seed(0)
+    spans = [random_span(8, 0.5, source) for _ in range(1000)]
+    assert {stop - start for start, stop in spans} == {4, 5, 6, 7, 8}
+    assert {start for start, stop in spans if stop - start == 4} == {0, 1, 2, 3, 4}
+
+
+def test_whole_span_is_the_whole_video() -> None:
+    assert random_span(17, 1.0, torch.Generator().manual_seed(3)) == (0, 17)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinocell.data import transforms
@@ -19,9 +19,9 @@ def pixels(height: int, width: int, frames: int = 2) -> torch.Tensor:
 
 
 def test_crop_takes_the_pixels_of_its_box() -> None:
-    cut = transforms.crop(pixels(10, 12), Box(top=3, left=5, side=4))
+    cut = transforms.crop(pixels(10, 12), Box(top=3, left=5, height=4, width=6))
     assert cut[0, 0, :, 0].tolist() == [3, 4, 5, 6]
-    assert cut[1, 1, 0].tolist() == [5, 6, 7, 8]
+    assert cut[1, 1, 0].tolist() == [5, 6, 7, 8, 9, 10]
 
 
 def test_centre_crop_leaves_as_much_on_both_sides() -> None:
@@ -36,24 +36,51 @@ def test_centre_crop_leaves_as_much_on_both_sides() -> None:
     st.integers(1, 200),
     st.floats(0.05, 1.0),
     st.floats(0.05, 1.0),
+    st.floats(1.0, 4.0),
     st.integers(0, 2**32),
 )
 def test_random_box_lies_inside_the_frame(
-    height: int, width: int, one: float, other: float, seed: int
+    height: int, width: int, one: float, other: float, aspect: float, seed: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
-    box = transforms.random_box(height, width, min(one, other), max(one, other), generator)
-    assert box.side >= 1
+    low, high = min(one, other), max(one, other)
+    box = transforms.random_box(height, width, low, high, generator, aspect_max=aspect)
+    assert box.height >= 1
+    assert box.width >= 1
     assert box.top >= 0
     assert box.left >= 0
-    assert box.top + box.side <= height
-    assert box.left + box.side <= width
+    assert box.top + box.height <= height
+    assert box.left + box.width <= width
+    short = min(height, width)
+    assert box.height * box.width <= (max(high * short, 1) * aspect**0.5 + 1) ** 2
+    if aspect == 1:
+        assert box.height == box.width
+        assert low * short - 1 <= box.height <= high * short + 1
+
+
+@given(st.floats(1.0, 4.0), st.integers(0, 2**32))
+def test_random_box_has_the_area_and_at_most_the_aspect_asked_for(aspect: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    box = transforms.random_box(4000, 4000, 0.5, 0.5, generator, aspect_max=aspect)
+    assert box.height * box.width == pytest.approx(2000**2, rel=0.002)
+    assert 1 / aspect - 0.002 <= box.width / box.height <= aspect + 0.002
+
+
+def test_boxes_are_as_often_wide_as_tall_and_reach_both_ends() -> None:
+    generator = torch.Generator().manual_seed(0)
+    boxes = [
+        transforms.random_box(1000, 1000, 0.4, 0.4, generator, aspect_max=2) for _ in range(600)
+    ]
+    aspects = torch.tensor([box.width / box.height for box in boxes])
+    assert 240 < (aspects > 1).sum() < 360  # binomial: 300, standard deviation 12
+    assert aspects.min() < 0.52
+    assert aspects.max() > 1.92
 
 
 def test_random_boxes_reach_every_corner() -> None:
     generator = torch.Generator().manual_seed(0)
     boxes = [transforms.random_box(12, 11, 0.8, 0.8, generator) for _ in range(300)]
-    assert {box.side for box in boxes} == {9}
+    assert {(box.height, box.width) for box in boxes} == {(9, 9)}
     assert {box.top for box in boxes} == {0, 1, 2, 3}
     assert {box.left for box in boxes} == {0, 1, 2}
 
@@ -101,3 +128,73 @@ def test_difference_is_the_next_frame_minus_this_one() -> None:
 def test_difference_of_an_odd_number_of_frames_is_refused() -> None:
     with pytest.raises(ValueError, match="3 frames"):
         transforms.difference(torch.zeros(1, 3, 3, 2, 2))
+
+
+# --- many boxes at once ------------------------------------------------------------------------
+
+
+@given(st.integers(0, 2**32), st.integers(1, 40), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_boxes_of_a_batch_are_those_cut_one_by_one(seed: int, size_px: int, mirror: bool) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    clips = torch.randint(0, 256, (3, 3, 2, 32, 43), generator=generator, dtype=torch.uint8)
+    boxes = [
+        transforms.random_box(32, 43, 0.1, 1.0, generator, aspect_max=2) for _ in range(len(clips))
+    ]
+    mirrored = torch.tensor([mirror, not mirror, mirror])
+    found = transforms.resized_boxes(clips, torch.tensor(boxes), mirrored, size_px)
+    for clip, box, flipped, one in zip(clips, boxes, mirrored, found, strict=True):
+        wanted = transforms.resize(transforms.crop(clip, box), size_px)
+        wanted = transforms.flip(wanted) if flipped else wanted
+        assert one.shape == wanted.shape
+        assert (one.int() - wanted.int()).abs().max() <= 1
+
+
+def test_box_of_the_right_size_comes_out_of_a_batch_as_it_is() -> None:
+    clips = pixels(10, 12).unsqueeze(0)
+    boxes = torch.tensor([[3, 5, 4, 4]])
+    cut = transforms.resized_boxes(clips, boxes, torch.tensor([False]), 4)
+    assert torch.equal(cut[0], transforms.crop(clips[0], Box(3, 5, 4, 4)))
+    turned = transforms.resized_boxes(clips, boxes, torch.tensor([True]), 4)
+    assert turned[0, 1, 0, 0].tolist() == [8, 7, 6, 5]
+
+
+# --- affine ------------------------------------------------------------------------------------
+
+
+def moved(matrix: list[list[float]]) -> torch.Tensor:
+    """A 5 x 5 frame of nothing but one bright pixel, second row, fourth column, transformed."""
+    clips = torch.full((1, 3, 2, 5, 5), transforms.FILL)
+    clips[..., 1, 3] = 200
+    return transforms.affine(clips, torch.tensor([matrix]))
+
+
+def bright(clips: torch.Tensor) -> list[list[int]]:
+    assert torch.allclose(clips[0, 0, 0], clips[0, 2, 1], atol=1e-4)
+    return (clips[0, 0, 0] > 180).nonzero().tolist()
+
+
+def test_identity_matrix_moves_nothing() -> None:
+    assert bright(moved([[1, 0, 0], [0, 1, 0]])) == [[1, 3]]
+
+
+def test_matrix_says_where_pixels_come_from() -> None:
+    # The source lies one pixel (2 / 5 of the frame's half) to the right: things move left.
+    assert bright(moved([[1, 0, 0.4], [0, 1, 0]])) == [[1, 2]]
+    assert bright(moved([[1, 0, 0], [0, 1, -0.4]])) == [[2, 3]]
+
+
+def test_quarter_turn_and_what_comes_from_outside() -> None:
+    # Source (x, y) = (y, -x): the pixel at (1, -1) of the middle comes to (1, 1), clockwise.
+    assert bright(moved([[0, 1, 0], [-1, 0, 0]])) == [[3, 3]]
+    outside = moved([[1, 0, 9], [0, 1, 0]])
+    assert torch.allclose(outside, torch.tensor(transforms.FILL))
+    assert transforms.normalise(outside).abs().max() < 1e-5
+
+
+def test_normalise_is_the_same_for_bytes_and_floats_to_the_bit() -> None:
+    clips = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 16, 16).expand(2, 3, 2, 16, 16)
+    one, other = transforms.normalise(clips.contiguous()), transforms.normalise(clips.float())
+    assert torch.equal(one, other)
+    wanted = (clips.double() / 255 - 0.45) / 0.225
+    assert torch.allclose(one.double(), wanted, atol=1e-6)

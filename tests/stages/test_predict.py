@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from kinocell.config import PrepareConfig, RunConfig
-from kinocell.data.clips import clip_indices, open_prepared
+from kinocell.data.clips import open_prepared
+from kinocell.data.jobs import clip_indices
 from kinocell.errors import RunError, VideoError
 from kinocell.stages.evaluate import clip_logits, softmax
 from kinocell.stages.predict import load, predict

@@ -1,36 +1,35 @@
-"""Prepared videos to batches of clips: the one place that permutes axes.
+"""Prepared videos to batches of clips, and batches to what the network sees.
 
-Which frames is `sampling`, what is done to pixels is `transforms`, where frames lie is `frames`.
-A training stream is a pure function of (rows, settings, seed): the same for any number of
-workers, and it goes on exactly from any step.
+Which frames and pixels make a clip is `jobs`, who makes them is `loading`. A training stream is a
+pure function of (rows, settings, seed): the same for any number of workers, and it goes on exactly
+from any step.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.nn import functional
 
-from kinocell import runs, signals
-from kinocell.config import ClipsConfig
-from kinocell.data import sampling, transforms
+from kinocell import runs
+from kinocell.config import AugmentConfig, ClipsConfig
+from kinocell.data import augmentation, transforms
 from kinocell.data.file_frames import SETTINGS_NAME, FileFrames, open_file_frames
 from kinocell.data.frames import FrameStore
+from kinocell.data.jobs import NOTHING_MORE, TestJob, TrainingJob
+from kinocell.data.loading import Job, LoaderProcesses, Made, StartMethod, made_here
 from kinocell.data.manifest import Manifest
 from kinocell.data.manifest_csv import csv_dataset
 from kinocell.data.workers import num_cores
 from kinocell.errors import RunError, StoreError
-
-EPOCH_ORDER, CLIP_DRAWS = 0, 1
-"""Names of the two random streams, so that they never share a seed."""
 
 MOST_WORKERS = 8
 
@@ -42,6 +41,24 @@ class Prepared:
     folder: Path
     manifest: Manifest
     store: FrameStore | FileFrames
+    loaders: dict[tuple[int, StartMethod], LoaderProcesses] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    """The processes that load from it: started when first needed, ended with this object."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cuts:
+    """What is still to be cut out of the frames of a batch, on the device."""
+
+    boxes: Tensor
+    """int64 `[N, 4]`: top, left, height, width."""
+
+    mirrored: Tensor
+    """bool `[N]`."""
+
+    size_px: int
+    """Side of the clips."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,6 +74,12 @@ class Batch:
 
     rows: Tensor
     """int64 `[N]`: rows of the manifest."""
+
+    cuts: Cuts | None = None
+    """None where the clips are cut already."""
+
+    draws: Tensor | None = None
+    """float64 `[N, D]`: what `augmentation` needs; None where pixels are not varied."""
 
 
 def open_prepared(folder: Path | str) -> Prepared:
@@ -85,56 +108,8 @@ def open_prepared(folder: Path | str) -> Prepared:
     return Prepared(folder=folder, manifest=manifest, store=store)
 
 
-def num_clip_frames(clips: ClipsConfig) -> int:
-    """T, the frames that the network sees of one clip: Ns x Nr."""
-    return clips.segments * clips.frames_per_segment
-
-
-def clip_indices(
-    num_frames: int, clips: ClipsConfig, generator: torch.Generator | None = None
-) -> list[int]:
-    """The frames to read for one clip; the centred one without a generator."""
-    indices = sampling.segment_indices(
-        num_frames, clips.segments, clips.frames_per_segment, generator
-    )
-    return _with_successors(indices, num_frames, clips)
-
-
-def view_clip_indices(num_frames: int, clips: ClipsConfig, views: int) -> list[list[int]]:
-    """The frames to read for each of several test clips of one video."""
-    found = sampling.view_indices(num_frames, clips.segments, clips.frames_per_segment, views)
-    return [_with_successors(indices, num_frames, clips) for indices in found]
-
-
-def clip_tensor(
-    frames: NDArray[np.uint8],
-    clips: ClipsConfig,
-    *,
-    size_px: int | None = None,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Frames `[T, H, W, 3]` cropped, resized and flipped: uint8 `[3, T, size, size]`.
-
-    Args:
-        frames: As stored.
-        clips: Crop, flip and size.
-        size_px: Other than `clips.size_px`, if given.
-        generator: Draws the crop and the flip, the same for all frames. None crops the centre.
-    """
-    height, width = frames.shape[1:3]
-    mirrored = False
-    if generator is None:
-        box = transforms.centre_box(height, width, clips.crop_max)
-    else:
-        box = transforms.random_box(height, width, clips.crop_min, clips.crop_max, generator)
-        mirrored = clips.flip and bool(torch.rand((), generator=generator) < 0.5)
-    clip = torch.from_numpy(frames).permute(3, 0, 1, 2)
-    clip = transforms.resize(transforms.crop(clip, box), size_px or clips.size_px)
-    return transforms.flip(clip) if mirrored else clip
-
-
 def as_input(clips: Tensor, kind: Literal["rgb", "difference"]) -> Tensor:
-    """What the network sees: uint8 `[N, 3, T or 2T, H, W]` -> float `[N, 3, T, H, W]`.
+    """What the network sees: `[N, 3, T or 2T, H, W]`, 0 to 255 -> float `[N, 3, T, H, W]`.
 
     RGB is normalised; "difference" is how far each normalised frame is from the one after it.
     Runs on the device of `clips`; channels lie last in memory.
@@ -143,6 +118,42 @@ def as_input(clips: Tensor, kind: Literal["rgb", "difference"]) -> Tensor:
     if kind == "difference":
         inputs = transforms.difference(inputs)
     return inputs.contiguous(memory_format=torch.channels_last_3d)
+
+
+def training_input(
+    batch: Batch,
+    clips: ClipsConfig,
+    augment: AugmentConfig = NOTHING_MORE,
+    *,
+    num_classes: int,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """A batch on the device: what the network sees of it, cut and varied, and its targets.
+
+    Args:
+        batch: Of `training_batches`, with the same settings.
+        clips: Its input is used.
+        augment: What is varied.
+        num_classes: Width of the targets where clips are mixed.
+        device: Of the network.
+
+    Returns:
+        float `[N, 3, T, H, W]` and, for `cross_entropy`, int64 labels `[N]`, or where clips are
+        mixed float shares `[N, num_classes]`.
+    """
+    pixels = batch.clips.to(device, non_blocking=True)
+    targets = batch.labels.to(device, non_blocking=True)
+    if batch.cuts is not None:
+        boxes, mirrored = (t.to(device) for t in (batch.cuts.boxes, batch.cuts.mirrored))
+        pixels = transforms.resized_boxes(pixels, boxes, mirrored, batch.cuts.size_px)
+    if batch.draws is not None:
+        varied = augmentation.varied(pixels.float(), batch.draws, augment)
+        varied = augmentation.erased(varied, batch.draws, augment)
+        if augmentation.mixes(augment):
+            shares = functional.one_hot(targets, num_classes).float()
+            varied, targets = augmentation.mixed(varied, shares, batch.draws, augment)
+        return as_input(varied, clips.input), targets
+    return as_input(pixels, clips.input), targets
 
 
 def training_batches(
@@ -154,11 +165,14 @@ def training_batches(
     seed: int,
     size_px: int | None = None,
     start_step: int = 0,
+    augment: AugmentConfig = NOTHING_MORE,
+    device: torch.device | None = None,
+    start_method: StartMethod = "spawn",
 ) -> Iterator[Batch]:
     """An endless stream of shuffled epochs, cut into batches of exactly `batch_size`.
 
     Clip `p = step * batch_size + i` belongs to epoch `p // len(rows)`, so an epoch may end
-    inside a batch. Frames, crop and flip of clip p depend on (seed, p) only.
+    inside a batch. Frames, crop, flip and draws of clip p depend on (seed, p) only.
 
     Args:
         prepared: The videos.
@@ -168,11 +182,29 @@ def training_batches(
         seed: Of the order and of all draws.
         size_px: Other than `clips.size_px`, if given.
         start_step: The first batch; a resumed run passes the steps that it has done.
+        augment: What else is varied; `training_input` does its part on the device.
+        device: Where the batches go. For a GPU they are page-locked, and where all frames have
+            one size they come uncut: it cuts them faster.
+        start_method: How the processes of `clips.workers` are started.
     """
     if not len(rows):
         raise ValueError("There are no rows to train on.")
-    dataset = _TrainingBatches(prepared, np.asarray(rows), clips, batch_size, seed, size_px)
-    return _loaded(dataset, itertools.count(start_step), clips.workers)
+    rows, gpu = np.asarray(rows), device is not None and device.type == "cuda"
+    size_px = size_px or clips.size_px
+    uncut = gpu and _one_size(prepared.store, rows)
+    job = TrainingJob(
+        prepared.store,
+        rows,
+        clips,
+        augment,
+        batch_size=batch_size,
+        seed=seed,
+        size_px=size_px,
+        uncut=uncut,
+    )
+    steps = itertools.count(start_step)
+    made = _made(prepared, job, steps, clips.workers, pinned=gpu, method=start_method)
+    return (_batch(prepared, pixels, size_px if uncut else None, *more) for pixels, more in made)
 
 
 def test_batches(
@@ -183,121 +215,78 @@ def test_batches(
     batch_size: int,
     views: int = 1,  # noqa: PT028
     size_px: int | None = None,  # noqa: PT028
+    device: torch.device | None = None,  # noqa: PT028
+    start_method: StartMethod = "spawn",  # noqa: PT028
 ) -> Iterator[Batch]:
     """Each row once per view: row 0 view 0, row 0 view 1, ...; the last batch may be smaller.
 
-    Frames and the centre crop are deterministic.
+    Frames and the centre crop are deterministic. The processes of the training streams of the
+    same videos make these batches too. Other arguments as in `training_batches`.
     """
-    dataset = _TestBatches(prepared, np.asarray(rows), clips, batch_size, views, size_px)
+    rows = np.asarray(rows)
+    job = TestJob(
+        prepared.store,
+        rows,
+        clips,
+        batch_size=batch_size,
+        views=views,
+        size_px=size_px or clips.size_px,
+    )
     steps = range(-(-len(rows) * views // batch_size))
-    return _loaded(dataset, steps, clips.workers)
+    gpu = device is not None and device.type == "cuda"
+    made = _made(prepared, job, steps, clips.workers, pinned=gpu, method=start_method)
+    return (_batch(prepared, pixels, None, *more) for pixels, more in made)
 
 
 test_batches.__test__ = False  # type: ignore[attr-defined]  # pytest: this is no test
 
-Arrays = tuple[Tensor, Tensor, Tensor]
-"""Clips `[N, T, H, W, 3]`, labels `[N]`, rows `[N]`: frames lie as they are read."""
+
+def _made(
+    prepared: Prepared,
+    job: Job,
+    steps: Iterable[int],
+    workers: int,
+    *,
+    pinned: bool,
+    method: StartMethod,
+) -> Iterator[Made]:
+    """Batches in the order of `steps`, made here or by the processes of `prepared`."""
+    if (count := loader_workers(workers)) == 0:
+        yield from made_here(job, steps, pinned=pinned)
+        return
+    loaders = prepared.loaders.get((count, method))
+    if loaders is None or not loaders.end.alive:
+        paths = prepared.manifest.paths
+        loaders = LoaderProcesses(count, method, lambda row: str(paths[row]))
+        prepared.loaders[count, method] = loaders
+    yield from loaders.batches(job, steps, pinned=pinned)
 
 
-class _TrainingBatches(Dataset[Arrays]):
-    """Batch number `step` of the training stream."""
-
-    def __init__(
-        self,
-        prepared: Prepared,
-        rows: NDArray[np.int64],
-        clips: ClipsConfig,
-        batch_size: int,
-        seed: int,
-        size_px: int | None,
-    ) -> None:
-        self.prepared, self.rows, self.clips = prepared, rows, clips
-        self.batch_size, self.seed, self.size_px = batch_size, seed, size_px
-        self._epoch = -1
-        self._order = rows
-
-    def __getitem__(self, step: int) -> Arrays:
-        return _collate(
-            [self._clip(step * self.batch_size + place) for place in range(self.batch_size)]
-        )
-
-    def _clip(self, position: int) -> tuple[Tensor, int, int]:
-        row = self._row(position)
-        generator = _generator(self.seed, CLIP_DRAWS, position)
-        store = self.prepared.store
-        indices = clip_indices(int(store.num_frames[row]), self.clips, generator)
-        clip = clip_tensor(
-            store.read(row, indices), self.clips, size_px=self.size_px, generator=generator
-        )
-        return clip, int(self.prepared.manifest.labels[row]), row
-
-    def _row(self, position: int) -> int:
-        epoch, place = divmod(position, len(self.rows))
-        if epoch != self._epoch:
-            generator = _generator(self.seed, EPOCH_ORDER, epoch)
-            self._order = self.rows[torch.randperm(len(self.rows), generator=generator).numpy()]
-            self._epoch = epoch
-        return int(self._order[place])
-
-
-class _TestBatches(Dataset[Arrays]):
-    """Batch number `step` of the test clips."""
-
-    def __init__(
-        self,
-        prepared: Prepared,
-        rows: NDArray[np.int64],
-        clips: ClipsConfig,
-        batch_size: int,
-        views: int,
-        size_px: int | None,
-    ) -> None:
-        self.prepared, self.rows, self.clips = prepared, rows, clips
-        self.batch_size, self.views, self.size_px = batch_size, views, size_px
-
-    def __getitem__(self, step: int) -> Arrays:
-        total = len(self.rows) * self.views
-        start = step * self.batch_size
-        return _collate(
-            [self._clip(place) for place in range(start, min(start + self.batch_size, total))]
-        )
-
-    def _clip(self, place: int) -> tuple[Tensor, int, int]:
-        row = int(self.rows[place // self.views])
-        store = self.prepared.store
-        indices = view_clip_indices(int(store.num_frames[row]), self.clips, self.views)
-        frames = store.read(row, indices[place % self.views])
-        clip = clip_tensor(frames, self.clips, size_px=self.size_px)
-        return clip, int(self.prepared.manifest.labels[row]), row
-
-
-def _collate(items: list[tuple[Tensor, int, int]]) -> Arrays:
-    clips, labels, rows = zip(*items, strict=True)
-    return (
-        torch.stack([clip.permute(1, 2, 3, 0) for clip in clips]),
-        torch.tensor(labels),
-        torch.tensor(rows),
+def _batch(
+    prepared: Prepared,
+    pixels: Tensor,
+    uncut_px: int | None,
+    rows: NDArray[np.int64],
+    cuts: NDArray[np.int64] | None = None,
+    draws: NDArray[Any] | None = None,
+) -> Batch:
+    """A batch of what a job has made; the pixels lie as frames `[N, T, H, W, 3]`."""
+    found = Batch(
+        clips=pixels.permute(0, 4, 1, 2, 3),
+        labels=torch.from_numpy(prepared.manifest.labels[rows].astype(np.int64)),
+        rows=torch.from_numpy(rows),
+        draws=None if draws is None else torch.from_numpy(draws),
     )
+    if cuts is None or uncut_px is None:
+        return found
+    boxes = torch.from_numpy(cuts[:, :4])
+    mirrored = torch.from_numpy(cuts[:, 4] == 1)
+    return replace(found, cuts=Cuts(boxes=boxes, mirrored=mirrored, size_px=uncut_px))
 
 
-def _loaded(dataset: Dataset[Arrays], steps: Iterable[int], workers: int) -> Iterator[Batch]:
-    """Batches in the order of `steps`, made here or in worker processes."""
-    num_workers = loader_workers(workers)
-    if num_workers == 0:
-        arrays: Iterable[Arrays] = (dataset[step] for step in steps)
-    else:
-        loader = DataLoader(
-            dataset,
-            batch_size=None,
-            sampler=steps,
-            num_workers=num_workers,
-            multiprocessing_context="spawn",
-            generator=torch.Generator(),  # else it draws from the one that dropout draws from
-        )
-        with signals.kept_from_children():
-            arrays = iter(loader)
-    for clips, labels, rows in arrays:
-        yield Batch(clips=clips.permute(0, 4, 1, 2, 3), labels=labels, rows=rows)
+def _one_size(store: FrameStore | FileFrames, rows: NDArray[np.int64]) -> bool:
+    heights, widths = store.heights[rows], store.widths[rows]
+    return bool((heights == heights[0]).all() and (widths == widths[0]).all())
 
 
 def loader_workers(workers: int) -> int:
@@ -306,15 +295,3 @@ def loader_workers(workers: int) -> int:
     if workers >= 0:
         return min(workers, cores)
     return 0 if cores <= 2 else min(MOST_WORKERS, cores - 1)
-
-
-def _generator(seed: int, stream: int, number: int) -> torch.Generator:
-    """A generator of its own for each (seed, stream, number)."""
-    state = np.random.SeedSequence([seed, stream, number]).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
-
-
-def _with_successors(indices: list[int], num_frames: int, clips: ClipsConfig) -> list[int]:
-    if clips.input == "difference":
-        return sampling.adjacent_pairs(indices, num_frames)
-    return indices

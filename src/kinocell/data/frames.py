@@ -1,4 +1,4 @@
-"""The frame store: every video's frames, resized and encoded, in one flat memory-mapped file.
+"""The frame store: every video's frames, resized and encoded, in one flat file.
 
 Reading needs no video decoder; writing is `store_writer`. Nothing here knows labels or splits.
 
@@ -15,6 +15,8 @@ stopped and ends with the same bytes.
 from __future__ import annotations
 
 import mmap
+import os
+import weakref
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,8 +33,6 @@ from kinocell.errors import StoreError
 FORMAT = 1
 OFFSET_BYTES = 8
 RECORDED = ("num_frames", "height", "width", "fps", "seconds")
-FORGET_AFTER_READS = 256
-"""Pages of the map count as this process's memory once read; so often they are handed back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +86,13 @@ class FrameStore:
         self._open()
 
     def _open(self) -> None:
-        self._map, size = _mapped(self.folder / "frames.bin")
-        offsets, _ = _mapped(self.folder / "offsets.bin")
-        self._ends = np.frombuffer(offsets, np.int64)
-        self._reads = 0
+        # Frames are read, not mapped: pages of a map count as this process's memory, and handing
+        # them back and faulting them in again costs more than the copy (docs/decisions/0006).
+        self._path = self.folder / "frames.bin"
+        self._file = _opened(self._path)
+        weakref.finalize(self, os.close, self._file)
+        size = os.fstat(self._file).st_size
+        self._ends = np.frombuffer(_mapped(self.folder / "offsets.bin"), np.int64)
         frames = int(self._first_frame[-1] + self.num_frames[-1]) if len(self) else 0
         if len(self._ends) < frames or (frames and int(self._ends[frames - 1]) > size):
             raise StoreError(
@@ -121,17 +124,16 @@ class FrameStore:
                 out[place] = out[place - 1]
             else:
                 self._read_frame(first + index, out[place])
-        self._reads += 1
-        if self._reads % FORGET_AFTER_READS == 0 and hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED)
         return out
 
     def _read_frame(self, frame: int, out: NDArray[np.uint8]) -> None:
         start = int(self._ends[frame - 1]) if frame else 0
-        data = self._map[start : int(self._ends[frame])]
+        size = int(self._ends[frame]) - start
         if self.settings.codec == "raw":
-            out[:] = np.frombuffer(data, np.uint8).reshape(out.shape)
+            self._read_bytes(start, out)
             return
+        data = np.empty(size, np.uint8)
+        self._read_bytes(start, data)
         try:
             simplejpeg.decode_jpeg(data, colorspace="RGB", buffer=out)
         except ValueError as error:
@@ -140,11 +142,34 @@ class FrameStore:
                 "prepare again."
             ) from error
 
+    def _read_bytes(self, start: int, out: NDArray[np.uint8]) -> None:
+        """Fill `out` with what stands at `start` of frames.bin."""
+        try:
+            if hasattr(os, "preadv"):
+                count = os.preadv(self._file, [out.data], start)
+            else:  # Windows, where processes are spawned and open the file for themselves
+                os.lseek(self._file, start, os.SEEK_SET)
+                data = os.read(self._file, out.nbytes)
+                count = len(data)
+                out.reshape(-1)[:count] = np.frombuffer(data, np.uint8)
+        except OSError as error:
+            raise StoreError(f"{self._path} cannot be read ({error}).") from error
+        if count < out.nbytes:
+            raise StoreError(
+                f"{self._path} became shorter while it was open. Run `kinocell prepare` again."
+            )
 
-def _mapped(path: Path) -> tuple[mmap.mmap, int]:
+
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error}). Prepare again.") from error
+
+
+def _mapped(path: Path) -> mmap.mmap:
     try:
         with path.open("rb") as file:
-            size = path.stat().st_size
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), size
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:  # ValueError: an empty file
         raise StoreError(f"{path} cannot be read ({error}). Prepare again.") from error

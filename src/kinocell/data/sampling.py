@@ -56,6 +56,23 @@ def segment_indices(
     ]
 
 
+def random_span(
+    num_frames: int, fraction_min: float, generator: torch.Generator
+) -> tuple[int, int]:
+    """A part `[start, stop)` of the video, anywhere: shorter clips show the action slower.
+
+    Args:
+        num_frames: Frames in the video, at least 1.
+        fraction_min: The shortest part, as a fraction of the video; all lengths up to the whole
+            are equally likely.
+        generator: Gives two numbers.
+    """
+    size, shift = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
+    length = max(round(num_frames * (fraction_min + size * (1 - fraction_min))), 1)
+    start = min(int(shift * (num_frames - length + 1)), num_frames - length)
+    return start, start + length
+
+
 def view_indices(
     num_frames: int, segments: int, frames_per_segment: int, views: int
 ) -> list[list[int]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kinocell import runs
-from kinocell.config import ClipsConfig, RunConfig, to_dict
+from kinocell.config import AugmentConfig, ClipsConfig, RunConfig, to_dict
 from kinocell.learning.device import choose_device, device_name
 from kinocell.stages.checkpoint import Checkpoints
 
@@ -57,3 +58,9 @@ def clip_settings(clips: ClipsConfig) -> dict[str, Any]:
     settings = to_dict(clips)
     del settings["workers"]
     return settings
+
+
+def augment_settings(augment: AugmentConfig) -> dict[str, Any]:
+    """The settings that vary clips; nothing where all are off, as in folders from before."""
+    varied = replace(augment, in_search=False)  # the search has these settings, or has none
+    return {} if varied == AugmentConfig() else {"augment": to_dict(varied)}

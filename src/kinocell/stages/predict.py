@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kinocell.data.clips import as_input, clip_tensor, view_clip_indices
+from kinocell.data.clips import as_input
 from kinocell.data.decode import Decoder, chosen_frames
+from kinocell.data.jobs import clip_tensor, view_clip_indices
 from kinocell.errors import RunError
 from kinocell.space.ops import OPS, Builder
 from kinocell.stages.evaluate import softmax

@@ -19,7 +19,8 @@ from torch.func import functional_call
 from kinocell import runs
 from kinocell.config import RunConfig
 from kinocell.console import Table, duration, progress, say
-from kinocell.data.clips import Batch, as_input, open_prepared, test_batches
+from kinocell.data.augmentation import of_search
+from kinocell.data.clips import Batch, open_prepared, test_batches, training_input
 from kinocell.learning import optim
 from kinocell.learning.device import deterministic
 from kinocell.learning.draws import HELD_OUT, draws
@@ -248,6 +249,7 @@ def _held_out(state: SearchState, asked: Asked) -> LossAndAccuracy:
         state.config.clips,
         batch_size=state.config.search.batch_size,
         size_px=state.config.search.size_px or None,
+        device=state.device,
     )
     with draws(state.config.seed, state.epoch, state.device, HELD_OUT):
         for batch in batches:
@@ -278,6 +280,10 @@ def _finish(state: SearchState) -> None:
 
 
 def _on_device(state: SearchState, batch: Batch) -> tuple[Tensor, Tensor]:
-    clips = batch.clips.to(state.device, non_blocking=True)
-    labels = batch.labels.to(state.device, non_blocking=True)
-    return as_input(clips, state.config.clips.input), labels
+    return training_input(
+        batch,
+        state.config.clips,
+        of_search(state.config.augment),
+        num_classes=len(state.prepared.manifest.class_names),
+        device=state.device,
+    )

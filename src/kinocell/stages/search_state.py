@@ -19,6 +19,7 @@ from torch import Tensor
 from kinocell import runs
 from kinocell.config import RunConfig, to_dict
 from kinocell.console import say
+from kinocell.data.augmentation import of_search
 from kinocell.data.clips import Batch, Prepared, training_batches
 from kinocell.data.cuts import halves
 from kinocell.errors import pick
@@ -186,6 +187,8 @@ def begin(
         batch_size=settings.batch_size,
         size_px=settings.size_px or None,
         start_step=epoch * steps + so_far.step,
+        augment=of_search(config.augment),
+        device=device,
     )
     return SearchState(
         config=config,
@@ -220,6 +223,7 @@ def search_settings(
         "split": split_fingerprint(prepared.manifest),
         "clips": folders.clip_settings(config.clips),
         "search": to_dict(config.search),
+        **folders.augment_settings(of_search(config.augment)),
     }
     del settings["search"]["choose"]  # `derive` may choose again without a new search
     settings["search"]["strategy"] = name_of(config, strategy)

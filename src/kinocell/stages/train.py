@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from kinocell import runs
 from kinocell.config import RunConfig
 from kinocell.console import Table, duration, progress, say
-from kinocell.data.clips import Batch, as_input, open_prepared, test_batches
+from kinocell.data.clips import Batch, as_input, open_prepared, test_batches, training_input
 from kinocell.learning import optim
 from kinocell.learning.device import choose_device, deterministic, device_name
 from kinocell.learning.draws import draws
@@ -139,16 +139,21 @@ def _steps(state: TrainState, asked: Asked) -> None:
 def _step(state: TrainState, batch: Batch) -> None:
     settings, network = state.config.train, state.model.network
     optim.set_learning_rate(state.optimizer, _learning_rate(state))
-    clips = as_input(batch.clips.to(state.device), state.config.clips.input)
-    labels = batch.labels.to(state.device)
+    clips, targets = training_input(
+        batch,
+        state.config.clips,
+        state.config.augment,
+        num_classes=len(state.model.class_names),
+        device=state.device,
+    )
     logits = network(clips)
-    loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
+    loss = F.cross_entropy(logits, targets, label_smoothing=settings.label_smoothing)
     state.check("training loss", loss, batch)
     norm = weight_step(
         loss, list(network.parameters()), state.optimizer, gradient_clip=settings.gradient_clip
     )
     state.check("gradient of the weights", norm, batch)
-    state.so_far.result.add(loss, logits, labels)
+    state.so_far.result.add(loss, logits, batch.labels.to(state.device))
 
 
 def _kept(state: TrainState, valid: LossAndAccuracy | None) -> TrainEpoch:
@@ -189,6 +194,7 @@ def _validate(state: TrainState, asked: Asked) -> LossAndAccuracy:
         state.valid_rows,
         state.config.clips,
         batch_size=state.config.train.batch_size,
+        device=state.device,
     )
     for batch in batches:
         labels = batch.labels.to(state.device)

@@ -219,6 +219,8 @@ def begin(
         batch_size=batch_size,
         seed=config.seed,
         start_step=state.step,
+        augment=config.augment,
+        device=device,
     )
     return state
 
@@ -232,4 +234,5 @@ def train_settings(config: RunConfig, prepared: Prepared, genotype: Genotype) ->
         "train": to_dict(config.train),
         "genotype": genotype.to_dict()["nodes"],
         "mid": genotype.mid,
+        **folders.augment_settings(config.augment),
     }
