@@ -225,7 +225,7 @@ def _end(owner: int, processes: list[BaseProcess], pipes: list[Connection]) -> N
     for pipe in pipes:
         pipe.close()
     for process in processes:
-        process.terminate()
+        process.kill()  # they keep nothing, and stay deaf to what a scheduler sends
     for process in processes:
         process.join(END_SECONDS)
 
