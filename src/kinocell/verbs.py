@@ -57,6 +57,8 @@ class Verb:
     """The section whose short names win."""
     own: tuple[Option, ...] = ()
     """Options that are no settings."""
+    word_is_source: bool = False
+    """Its first word is a run folder, which brings its settings, or data."""
     words: str = ""
     """What else it takes, for the usage line: "FILE..."."""
     examples: tuple[tuple[str, str], ...] = ()
@@ -138,6 +140,16 @@ def _check(request: Request) -> None:
     say(f"check: every video with its class and notes is in {own['csv']}")
     if problems := found.problems():
         raise KinocellError(" ".join(problems))
+
+
+def _show(request: Request) -> None:
+    if len(request.words) != 1:
+        raise UsageError("Name one run folder, prepared folder, folder of videos, or csv.")
+    if request.own["rows"] < 1:
+        raise UsageError(f"--rows is {request.own['rows']}; it must be at least 1.")
+    from kinocell.stages.show import show
+
+    result(show(request.config, request.words[0], clips_per_class=request.own["rows"]))
 
 
 def _report(request: Request) -> None:
@@ -327,6 +339,24 @@ VERBS: dict[str, Verb] = {
             ("kinocell check videos", "exit code 1: unreadable files, or leaks between splits"),
             ("kinocell check list.csv --csv found.csv", "the split and group columns are used"),
             ("kinocell check my-run", "a prepared folder: its lists and its frame store"),
+        ),
+    ),
+    "show": Verb(
+        action=_show,
+        summary="Write a contact sheet per class: the clips that training draws.",
+        settings=(
+            *("out", "seed", "clips", "evaluate.views", "prepare.short_side_px"),
+            *("prepare.test_fraction", "prepare.decoder"),
+        ),
+        section="clips",
+        own=(
+            Option(key="rows", kind=int, default=4, help="Training clips of each class."),
+        ),
+        word_is_source=True,
+        words="PATH",
+        examples=(
+            ("kinocell show my-run", "what this run trains and tests on"),
+            ("kinocell show videos --out look --flip", "before anything is prepared"),
         ),
     ),
     "report": Verb(
