@@ -111,6 +111,8 @@ def _overview() -> str:
         "The whole job:",
     ]
     for name, verb in VERBS.items():
+        if name == "check":
+            lines += ["", "A look at the videos:"]
         if name == "prepare":
             lines += ["", "One step at a time (each goes on from the run folder --out):"]
         if name == "predict":
