@@ -93,6 +93,23 @@ def read_number() -> Callable[[Frames], int]:
     return _read_number
 
 
+def _turn_right(path: Path) -> None:
+    """Give an mp4 the display matrix of a phone held upright: players turn it clockwise."""
+    one, none = (65536).to_bytes(4, "big"), bytes(4)
+    back, w = (-65536 & 0xFFFFFFFF).to_bytes(4, "big"), (1 << 30).to_bytes(4, "big")
+    straight = one + none * 3 + one + none * 3 + w
+    turned = none + one + none + back + none * 4 + w
+    data = path.read_bytes()
+    place = data.index(straight, data.index(b"tkhd"))
+    path.write_bytes(data[:place] + turned + data[place + len(turned) :])
+
+
+@pytest.fixture(scope="session")
+def turn_right() -> Callable[[Path], None]:
+    """`turn_right(path)`: an mp4 that players show turned by 90 degrees clockwise."""
+    return _turn_right
+
+
 @pytest.fixture(scope="session")
 def write_video() -> Callable[..., Path]:
     """`write_video(path, frames, fps=25, times=None, b_frames=0, options=None)`."""

@@ -10,7 +10,7 @@ import pytest
 import kinocell
 
 NAMES = """
-prepare search search_epochs derive train train_epochs evaluate predict report run load
+check show prepare search search_epochs derive train train_epochs evaluate predict report run load
 Manifest SearchSpace Strategy Genotype Network OPS STRATEGIES
 RunConfig PrepareConfig ClipsConfig AugmentConfig SearchConfig
 TrainConfig EvaluateConfig SyntheticConfig

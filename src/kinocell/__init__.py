@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kinocell.space.network import Network
     from kinocell.space.ops import OPS
     from kinocell.space.wiring import SearchSpace
+    from kinocell.stages.check import check
     from kinocell.stages.derive import derive
     from kinocell.stages.evaluate import evaluate
     from kinocell.stages.pipeline import run
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from kinocell.stages.prepare import prepare
     from kinocell.stages.report import report
     from kinocell.stages.search import search, search_epochs
+    from kinocell.stages.show import show
     from kinocell.stages.train import train, train_epochs
     from kinocell.strategies.strategy import Strategy
     from kinocell.strategies.table import STRATEGIES
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 HOMES = {
+    "check": "kinocell.stages.check",
+    "show": "kinocell.stages.show",
     "prepare": "kinocell.stages.prepare",
     "search": "kinocell.stages.search",
     "search_epochs": "kinocell.stages.search",
@@ -77,6 +81,8 @@ HOMES = {
 }
 
 __all__ = [
+    "check",
+    "show",
     "prepare",
     "search",
     "search_epochs",

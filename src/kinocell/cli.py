@@ -118,6 +118,8 @@ def _overview() -> str:
         "The whole job:",
     ]
     for name, verb in VERBS.items():
+        if name == "check":
+            lines += ["", "A look at the videos:"]
         if name == "prepare":
             lines += ["", "One step at a time (each goes on from the run folder --out):"]
         if name == "predict":
@@ -172,6 +174,9 @@ def _request(name: str, arguments: list[str]) -> Request | None:
     typed.pop("debug", None)
     if not verb.settings:
         return Request(config=RunConfig(), own=own, words=words)
+    if verb.word_is_source and words:
+        run = runs.run_folder(Path(words[0]))
+        typed = {"out": str(run)} | typed if run else {"data": words[0]} | typed
     files = [text for option, text in pairs if option.key == "config"]
     config = settings.layered(typed, files, given.get("preset"), fresh=name == "run")
     check(config)

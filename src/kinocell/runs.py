@@ -253,6 +253,13 @@ def finish_stage(folder: Path, summary: Mapping[str, Any]) -> None:
     write_json(folder / "done.json", summary)
 
 
+def run_folder(path: Path) -> Path | None:
+    """The run that a folder is, or that a prepared folder belongs to; None where it is neither."""
+    prepared = (path / "source.json").is_file()
+    run = path.parent if prepared else path
+    return run if (run / "config.json").is_file() else None
+
+
 def stage_summary(folder: Path) -> dict[str, Any]:
     """What `finish_stage` wrote.
 

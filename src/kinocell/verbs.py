@@ -59,6 +59,8 @@ class Verb:
     """The section whose short names win."""
     own: tuple[Option, ...] = ()
     """Options that are no settings."""
+    word_is_source: bool = False
+    """Its first word is a run folder, which brings its settings, or data."""
     words: str = ""
     """What else it takes, for the usage line: "FILE..."."""
     examples: tuple[tuple[str, str], ...] = ()
@@ -166,6 +168,16 @@ def _check(request: Request) -> None:
         raise KinocellError(" ".join(problems))
 
 
+def _show(request: Request) -> None:
+    if len(request.words) != 1:
+        raise UsageError("Name one run folder, prepared folder, folder of videos, or csv.")
+    if request.own["rows"] < 1:
+        raise UsageError(f"--rows is {request.own['rows']}; it must be at least 1.")
+    from kinocell.stages.show import show
+
+    result(show(request.config, request.words[0], clips_per_class=request.own["rows"]))
+
+
 def _report(request: Request) -> None:
     from kinocell.stages.report import report
 
@@ -187,7 +199,11 @@ def _predict(request: Request) -> None:
     for word in request.words:
         try:
             (found,) = predict(
-                model, [Path(word)], top=request.own["top"], views=request.own["views"]
+                model,
+                [Path(word)],
+                top=request.own["top"],
+                views=request.own["views"],
+                decoder=request.own["decoder"],
             )
         except VideoError as error:
             # One unreadable file among hundreds must not cost the others; the exit code tells.
@@ -297,6 +313,53 @@ VERBS: dict[str, Verb] = {
             ("kinocell sweep sweep.yaml --status", "from anywhere, at any time"),
         ),
     ),
+    "check": Verb(
+        action=_check,
+        summary="Decode all videos of a folder or csv, classify them, find leaks.",
+        own=(
+            Option(
+                key="csv", kind=str, default="check.csv",
+                help="Where the class, size, rate and notes of every video are written.",
+            ),
+            Option(
+                key="clip_frames", kind=int, default=8,
+                help="A video with fewer frames than a clip is called short.",
+            ),
+            Option(
+                key="limit_seconds", kind=float, default=300.0,
+                help="A file that takes longer to decode is called too slow.",
+            ),
+            Option(key="workers", kind=int, default=0, help="Processes; 0 means one per core."),
+            Option(
+                key="decoder", kind=Decoder, default="auto",
+                help="PyAV where it is installed, else OpenCV, or the one that is named.",
+            ),
+        ),
+        words="PATH",
+        examples=(
+            ("kinocell check videos", "exit code 1: unreadable files, or leaks between splits"),
+            ("kinocell check list.csv --csv found.csv", "the split and group columns are used"),
+            ("kinocell check my-run", "a prepared folder: its lists and its frame store"),
+        ),
+    ),
+    "show": Verb(
+        action=_show,
+        summary="Write a contact sheet per class: the clips that training draws.",
+        settings=(
+            *("out", "seed", "clips", "evaluate.views", "prepare.short_side_px"),
+            *("prepare.test_fraction", "prepare.decoder"),
+        ),
+        section="clips",
+        own=(
+            Option(key="rows", kind=int, default=4, help="Training clips of each class."),
+        ),
+        word_is_source=True,
+        words="PATH",
+        examples=(
+            ("kinocell show my-run", "what this run trains and tests on"),
+            ("kinocell show videos --out look --flip", "before anything is prepared"),
+        ),
+    ),
     "prepare": Verb(
         action=_prepare,
         summary="Decode every video once, into the frame store.",
@@ -306,6 +369,7 @@ VERBS: dict[str, Verb] = {
             ("kinocell prepare --data videos --out my-run", "all of them must decode"),
             ("kinocell prepare --data videos --out my-run --max-skipped 3", "three may fail"),
             ("kinocell prepare --data videos --prepared store", "a store for several runs"),
+            ("kinocell prepare --data videos --out my-run --no-store", "keeps no frames, but slow"),
         ),
     ),
     "search": Verb(
@@ -363,40 +427,15 @@ VERBS: dict[str, Verb] = {
                 help="Clips per video, averaged; 0: as many as in the run's evaluation.",
             ),
             Option(key="json", kind=bool, help="One line of JSON per file."),
+            Option(
+                key="decoder", kind=Decoder, default="auto",
+                help="PyAV where it is installed, else OpenCV, or the one that is named.",
+            ),
         ),
         words="FILE...",
         examples=(
             ("kinocell predict clip.mp4 --run my-run", "the five likeliest classes"),
             ("kinocell predict *.avi --run my-run --top 1 --json", "for a script"),
-        ),
-    ),
-    "check": Verb(
-        action=_check,
-        summary="Decode all videos of a folder or csv, classify them, find leaks.",
-        own=(
-            Option(
-                key="csv", kind=str, default="check.csv",
-                help="Where the class, size, rate and notes of every video are written.",
-            ),
-            Option(
-                key="clip_frames", kind=int, default=8,
-                help="A video with fewer frames than a clip is called short.",
-            ),
-            Option(
-                key="limit_seconds", kind=float, default=300.0,
-                help="A file that takes longer to decode is called too slow.",
-            ),
-            Option(key="workers", kind=int, default=0, help="Processes; 0 means one per core."),
-            Option(
-                key="decoder", kind=Decoder, default="auto",
-                help="What decodes: PyAV where it is installed, else OpenCV, or the one named.",
-            ),
-        ),
-        words="PATH",
-        examples=(
-            ("kinocell check videos", "exit code 1: unreadable files, or leaks between splits"),
-            ("kinocell check list.csv --csv found.csv", "the split and group columns are used"),
-            ("kinocell check my-run", "a prepared folder: its lists and its frame store"),
         ),
     ),
     "report": Verb(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kinocell.data.decode import read_frames, stream_frames
+from kinocell.data.decode import chosen_frames, read_frames, stream_frames
 from kinocell.data.encoding import encode_frames
 from kinocell.data.video_writer import write_frames
 from kinocell.errors import RunError, VideoError
@@ -132,20 +132,12 @@ def test_variable_frame_rate_is_counted_and_timed(
 
 
 def test_rotated_video_is_turned_upright(
-    tmp_path: Path, numbered_frames: Numbered, write_video: Writer
+    tmp_path: Path, numbered_frames: Numbered, write_video: Writer, turn_right: Callable[..., None]
 ) -> None:
     frames = numbered_frames(3)
     frames[:, :20, :20] = (255, 0, 0)  # top left as the sensor saw it
     path = write_video(tmp_path / "phone.mp4", frames)
-    # The display matrix of a phone held upright: players turn the picture 90 degrees clockwise.
-    one, none = (65536).to_bytes(4, "big"), bytes(4)
-    back, w = (-65536 & 0xFFFFFFFF).to_bytes(4, "big"), (1 << 30).to_bytes(4, "big")
-    straight = one + none * 3 + one + none * 3 + w
-    turned = none + one + none + back + none * 4 + w
-    data = path.read_bytes()
-    track = data.index(b"tkhd")
-    place = data.index(straight, track)
-    path.write_bytes(data[:place] + turned + data[place + len(turned) :])
+    turn_right(path)
     upright = read_frames(path, short_side=96)
     assert upright.shape == (3, 128, 96, 3)
     red = upright[0, 5:15, -15:-5].reshape(-1, 3).mean(0)
@@ -179,6 +171,30 @@ def test_written_frames_are_read_again(
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         assert stream.codec_context.name == {".mp4": "h264", ".avi": "mpeg4"}[suffix]
+
+
+# --- counted and read in one go ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keep_bytes", [0, 10**9])
+def test_frames_chosen_by_their_number_are_the_same_in_one_pass_and_in_two(
+    tmp_path: Path,
+    numbered_frames: Numbered,
+    read_number: Reader,
+    write_video: Writer,
+    keep_bytes: int,
+) -> None:
+    path = write_video(tmp_path / "video.mp4", numbered_frames(30))
+    count, frames = chosen_frames(
+        path, lambda count: [count - 1, 0, count // 2, 0], 96, keep_bytes=keep_bytes
+    )
+    assert count == 30
+    assert {number: read_number(frame) for number, frame in frames.items()} == {
+        0: 0,
+        15: 15,
+        29: 29,
+    }
+    assert np.array_equal(frames[15], read_frames(path, [15], 96)[0])
 
 
 # --- bad files ---------------------------------------------------------------------------------

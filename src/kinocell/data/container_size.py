@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO
 
-SLACK_BYTES = 16
-"""Writers are off by a header or a padding byte; no frame is that small."""
+RIFF_SLACK_BYTES = 16
+"""Writers of avi files are off by a header or a padding byte; behind the frames lies an index."""
 
 BOXES = {
     *(b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"meta", b"uuid"),
@@ -29,15 +29,7 @@ def announced_bytes(path: Path) -> int | None:
     Raises:
         OSError: The file cannot be read.
     """
-    with path.open("rb") as file:
-        start = file.read(8)
-        if start[:4] == b"RIFF":
-            return _riff_end(file)
-        if start[:4] == EBML_HEADER:
-            return _ebml_end(file)
-        if start[4:] in BOXES:
-            return _boxes_end(file)
-    return None
+    return _announced(path)[0]
 
 
 def missing_bytes(path: Path) -> int:
@@ -46,8 +38,22 @@ def missing_bytes(path: Path) -> int:
     Raises:
         OSError: The file cannot be read.
     """
-    missing = (announced_bytes(path) or 0) - path.stat().st_size
-    return missing if missing > SLACK_BYTES else 0
+    announced, slack = _announced(path)
+    missing = (announced or 0) - path.stat().st_size
+    return missing if missing > slack else 0
+
+
+def _announced(path: Path) -> tuple[int | None, int]:
+    """The size that is claimed, and by how much such claims are off."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        if start[:4] == b"RIFF":
+            return _riff_end(file), RIFF_SLACK_BYTES
+        if start[:4] == EBML_HEADER:
+            return _ebml_end(file), 0
+        if start[4:] in BOXES:
+            return _boxes_end(file), 0
+    return None, 0
 
 
 def _riff_end(file: BinaryIO) -> int | None:

@@ -37,16 +37,16 @@ def listing(path: Path) -> tuple[Path, list[Listed]]:
     Raises:
         ManifestError: Nothing there, no video inside, or a csv without the column `path`.
     """
+    if not path.exists():
+        raise ManifestError(f"{path} does not exist.")
     if (path / LIST_NAME).is_file():
         path = path / LIST_NAME
     if path.is_dir():
         root, found = path, _videos_below(path)
     elif path.suffix.lower() == ".csv":
         root, found = path.parent, listed_in(path)
-    elif path.exists():
-        root, found = path.parent, [Listed(path=path.name)]
     else:
-        raise ManifestError(f"{path} does not exist.")
+        root, found = path.parent, [Listed(path=path.name)]
     if not found:
         raise ManifestError(f"There is no video in {path}.")
     return root.absolute(), found

@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import av
-from av.video.frame import VideoFrame
-
 from kinocell import runs
 from kinocell.data.decoded import Frame
+from kinocell.errors import ConfigError
 
 MPEG4_BITS_PER_SECOND = 1_500_000
 
@@ -26,8 +24,17 @@ def write_frames(path: Path, frames: Iterable[Frame], frames_per_second: int) ->
         frames_per_second: Of the file.
 
     Raises:
+        ConfigError: PyAV is not installed.
         RunError: The disk is full or the folder cannot be written.
     """
+    try:
+        import av
+        from av.video.frame import VideoFrame
+    except ImportError as error:
+        raise ConfigError(
+            "The embedded videos are written with PyAV, which is not installed. Name videos of "
+            "your own with --data, or `pip install av`."
+        ) from error
     h264 = path.suffix == ".mp4" and "libx264" in av.codecs_available
     options = {"preset": "ultrafast", "crf": "16"} if h264 else {}
     try:

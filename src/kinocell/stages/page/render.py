@@ -24,13 +24,7 @@ def page(parts: Mapping[str, object], script_data: Mapping[str, object]) -> str:
         parts: What the template reads.
         script_data: What the charts read; put into the page as JSON.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = _environment()
     environment.globals["zip"] = zip
     environment.filters.update(
         percent=percent, count=count, number=number, large=large, seconds=seconds
@@ -48,6 +42,21 @@ def page(parts: Mapping[str, object], script_data: Mapping[str, object]) -> str:
             ("@dagrejs/dagre 3.1.3", _file("vendor/dagre-LICENSE.txt")),
         ],
         script_data=script_json(script_data),
+    )
+
+
+def sheets_page(parts: Mapping[str, object]) -> str:
+    """The page of contact sheets; its pictures lie beside it."""
+    return _environment().get_template("sheets.html.j2").render(**parts)
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 
