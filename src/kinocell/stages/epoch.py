@@ -90,7 +90,7 @@ def keep_where_due(state: State, asked: Asked) -> None:
         Stopped: A signal asks to end; the checkpoint is written.
         StoreError: The videos have vanished; the checkpoint is written.
     """
-    gone = not (state.prepared.store.folder / "index.npz").exists()
+    gone = not (state.prepared.folder / "done.json").exists()
     if not (gone or asked.checkpoint or asked.stop is not None or state.checkpoints.due()):
         return
     state.save()
@@ -102,6 +102,6 @@ def keep_where_due(state: State, asked: Asked) -> None:
         raise Stopped(asked.stop)
     if gone:
         raise StoreError(
-            f"{state.prepared.store.folder} has vanished while it was read. The state until here "
-            f"is in {kept}; bring the folder back and run the same command again."
+            f"The videos in {state.prepared.folder} have vanished while they were read. The state "
+            f"until here is in {kept}; bring the folder back and run the same command again."
         )
