@@ -31,7 +31,7 @@ from kinocell.config import ClipsConfig, PrepareConfig, RunConfig
 from kinocell.data import sampling
 from kinocell.data.clips import Prepared, as_input, open_prepared, training_batches
 from kinocell.data.decode import read_frames
-from kinocell.data.jobs import clip_tensor
+from kinocell.data.jobs import clip_tensor, random_cut
 from kinocell.stages.prepare import prepare
 
 WORKERS = 2
@@ -90,7 +90,9 @@ def _finished(reader: peers.Reader, path: Path, seed: int) -> int:
     """One finished clip with somebody else's frames and our pixels operations."""
     generator = torch.Generator().manual_seed(seed)
     indices = sampling.segment_indices(peers.NUM_FRAMES - 1, SEGMENTS, PER_SEGMENT, generator)
-    clip = clip_tensor(reader(path, indices), CLIPS, generator=generator)
+    frames = reader(path, indices)
+    cut = random_cut(*frames.shape[1:3], CLIPS, generator)
+    clip = clip_tensor(frames, CLIPS, cut=cut)
     as_input(clip[None], "rgb")
     return 1
 

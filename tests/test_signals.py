@@ -133,6 +133,27 @@ def test_children_do_not_hear_what_is_sent_to_the_whole_job() -> None:
         assert child.stdout.read() == "alive\n"
 
 
+def test_workers_of_a_pool_do_not_hear_it_either() -> None:
+    """The first one that is started, when Python starts a helper of its own along with it."""
+    program = (
+        "import multiprocessing, os, signal, time\n"
+        "from kinocell import signals\n"
+        "if __name__ == '__main__':\n"
+        "    context = multiprocessing.get_context('spawn')\n"
+        "    worker = context.Process(target=time.sleep, args=(3,))\n"
+        "    with signals.kept_from_children():\n"
+        "        worker.start()\n"
+        "    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):\n"
+        "        os.kill(worker.pid, number)\n"
+        "    worker.join()\n"
+        "    print(worker.exitcode)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "0\n"
+
+
 def test_signal_during_the_start_of_children_is_heard_afterwards() -> None:
     done = []
 

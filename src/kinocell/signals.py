@@ -111,6 +111,10 @@ def kept_from_children() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    from multiprocessing import resource_tracker  # for POSIX only
+
+    # Python starts this process with the first worker, and unblocks the signals behind that.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (*STOPS, *CHECKPOINTS))
     try:
         yield

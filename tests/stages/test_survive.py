@@ -256,6 +256,10 @@ def test_finished_stage_keeps_one_checkpoint(tiny_run: RunConfig) -> None:
 # --- guards ------------------------------------------------------------------------------------
 
 
+def leave(folder: Path, elsewhere: Path) -> None:
+    folder.rename(elsewhere)
+
+
 @pytest.mark.parametrize("moment", [1, 4])
 def test_videos_that_vanish_are_named_and_nothing_is_lost(
     moment: int,
@@ -269,9 +273,9 @@ def test_videos_that_vanish_are_named_and_nothing_is_lost(
     prepared = spoilt()
     config = tiny(tmp_path / "run", prepared=str(prepared))
     away = tmp_path / "away"
-    vanish = at_moment(moment, lambda: prepared.rename(away))
+    vanish = at_moment(moment, lambda: leave(prepared, away))
     monkeypatch.setattr(search_stage, "keep_where_due", vanish)
-    with pytest.raises(StoreError, match=r" has vanished .* is in .*0000\d\.pt; bring"):
+    with pytest.raises(StoreError, match=r"spoilt have vanished .* is in .*0000\d\.pt; bring"):
         search(config)
     monkeypatch.undo()
     shutil.move(away, prepared)

@@ -102,6 +102,6 @@ def keep_where_due(state: State, asked: Asked) -> None:
         raise Stopped(asked.stop)
     if gone:
         raise StoreError(
-            f"{state.prepared.folder} has vanished while it was read. The state until here "
-            f"is in {kept}; bring the folder back and run the same command again."
+            f"The videos in {state.prepared.folder} have vanished while they were read. The state "
+            f"until here is in {kept}; bring the folder back and run the same command again."
         )
