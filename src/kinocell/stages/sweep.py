@@ -6,6 +6,7 @@ are carried out in `many/pool.py`, what came of them in `many/summary.py`.
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 from pathlib import Path
@@ -53,15 +54,21 @@ def sweep(
     pace = pace or Pace()
     plans.remember(plan)
     everything = (*plan.preparations, *plan.runs)
+    watch = Watch(pace.stale_seconds)
+    before = {s.run.name for s in summary.statuses(plan, watch) if s.state == "done"}
+    say(f"sweep: {len(plan.runs)} runs in {plan.out}, {workers} at a time here")
     with Stop() as stop:
         pool = Pool(
             everything, workers=workers, retries=plan.retries, stop=stop, again=again, wait=wait,
             pace=pace,
         )  # fmt: skip
-        say(f"sweep: {len(plan.runs)} runs in {plan.out}, {workers} at a time here")
-        for _ in progress(pool.work(), label="sweep", total=len(everything), unit="runs"):
-            pass
-    found = summary.statuses(plan, Watch(pace.stale_seconds))
+        with contextlib.closing(pool.work()) as work:  # whatever happens, no run is left behind
+            settled = (run for run in work if run.name not in before)
+            for _ in progress(
+                settled, label="sweep", total=len(everything), unit="runs", done=len(before)
+            ):
+                pass
+    found = summary.statuses(plan, watch)
     page = tables.write(plan, found)
     if stop.signals:
         if stop.signals[0] == signal.SIGTERM:

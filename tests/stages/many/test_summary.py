@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import io
 import json
 import math
@@ -150,12 +151,13 @@ def test_run_that_is_not_done_is_not_counted_even_if_scores_are_there(plan: Plan
 def test_status_shows_every_run_and_how_the_failed_ones_ended(plan: Plan) -> None:
     far = {"host": "node7", "machine": "far"}
     path = plan.runs[1].folder / "attempts" / "1.json"
-    runs.write_json(path, {"processes": [far], "started": "2026-01-01T00:00:00+00:00"})
+    started = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=2, minutes=5)
+    runs.write_json(path, {"processes": [far], "started": started.isoformat()})
     os.utime(path, (time.time() - 125, time.time() - 125))
     lines = tables.status_lines(plan, statuses(plan))
     text = "\n".join(lines)
     assert lines[0].endswith(": 4 done, 1 running, 1 failed")
-    assert "on node7, last sign of life 2 min 05 s ago" in text
+    assert "on node7 for 2 h 05 min, last sign of life 2 min 05 s ago" in text
     failed = next(line for line in lines if line.startswith("failed"))
     assert " ".join(failed.split()) == "failed 1 1 min 15 s seed=2,search.strategy=finite"
     where = lines.index(failed)

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -112,7 +112,7 @@ class Pool:
         self.settled: dict[str, State] = {}
         """Runs that need no more work."""
 
-    def work(self) -> Iterator[Run]:
+    def work(self) -> Generator[Run, None, None]:
         """Carry out the runs; each is yielded when it is settled, by whomever.
 
         Raises:

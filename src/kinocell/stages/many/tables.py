@@ -6,6 +6,7 @@ Where the numbers come from is in `summary.py`.
 from __future__ import annotations
 
 import csv
+import datetime
 import io
 import textwrap
 import time
@@ -188,10 +189,16 @@ def status_lines(plan: Plan, found: Sequence[Status]) -> list[str]:
 
 
 def _whereabouts(attempt: Attempt) -> str:
-    """Where an attempt is being made; its age by the clocks of two machines, so only about."""
+    """Where an attempt is being made, and since when; by the clocks of two machines, so about."""
     workers = attempt.record.get("processes") or [{}]
-    age = max(time.time() - attempt.path.stat().st_mtime, 0)
-    return f"on {workers[0].get('host', '?')}, last sign of life {duration(age)} ago"
+    where = f"on {workers[0].get('host', '?')}"
+    if started := attempt.record.get("started"):
+        where += f" for {duration(_age(datetime.datetime.fromisoformat(started).timestamp()))}"
+    return f"{where}, last sign of life {duration(_age(attempt.path.stat().st_mtime))} ago"
+
+
+def _age(seconds: float) -> float:
+    return max(time.time() - seconds, 0)
 
 
 def _beside(left: str, name: str) -> list[str]:
