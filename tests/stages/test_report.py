@@ -248,12 +248,6 @@ def test_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         report(RunConfig(out=str(tmp_path)))
 
 
-def test_interval_agrees_with_published_values() -> None:
-    # Newcombe 1998, table I: 81 of 263 and 15 of 148, Wilson without continuity correction.
-    assert figures.interval(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert figures.interval(15 / 148, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
-
-
 def test_confusion_keeps_counts_and_ranks_the_mistakes() -> None:
     drawn = figures.confusion([[8, 2, 0], [0, 0, 0], [3, 1, 6]])
     assert [(c["true"], c["predicted"], c["count"]) for c in drawn["mistakes"]] == [

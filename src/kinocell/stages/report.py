@@ -21,6 +21,7 @@ from kinocell.config import RunConfig, from_dict, to_dict
 from kinocell.console import say
 from kinocell.data.clips import open_prepared
 from kinocell.errors import KinocellError, RunError
+from kinocell.learning.statistics import wilson_interval
 from kinocell.space import drawing
 from kinocell.space.genotype import Genotype
 from kinocell.stages import folders
@@ -157,7 +158,7 @@ def train_part(folder: Path) -> tuple[Values | None, Values | None]:
 
 def score_part(scores: Values) -> Values:
     """The scores on the test split, ready to be drawn."""
-    low, high = figures.interval(scores["video_top1"], scores["num_videos"])
+    low, high = wilson_interval(scores["video_top1"], scores["num_videos"])
     tested = {row["class"] for row in scores["per_class"]}
     return {
         "low": low,

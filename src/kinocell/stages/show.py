@@ -21,12 +21,13 @@ from kinocell.config import ClipsConfig, RunConfig
 from kinocell.console import progress, say
 from kinocell.data.clips import Batch, Prepared, as_input, open_prepared, test_batches
 from kinocell.data.clips import training_batches as training_stream
+from kinocell.data.cuts import split_by_group
 from kinocell.data.datasets import read_dataset
 from kinocell.data.decode import decoder_name
 from kinocell.data.decoded import resized
 from kinocell.data.examine import Examined, FileTask, file_facts
 from kinocell.data.file_frames import FileFrames, FileSettings
-from kinocell.data.manifest import NO_SPLIT, Manifest, split_by_group
+from kinocell.data.manifest import NO_SPLIT, Manifest
 from kinocell.data.watched import BlankFrames, WatchedFrames
 from kinocell.errors import RunError
 from kinocell.stages import folders

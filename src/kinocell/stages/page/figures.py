@@ -1,4 +1,4 @@
-"""The numbers behind the page's pictures: intervals, mixing weights, the confusion matrix.
+"""The numbers behind the page's pictures: mixing weights, kept operators, the confusion matrix.
 
 Pure functions of what the stages wrote; no files and no HTML.
 """
@@ -16,18 +16,6 @@ Row = Mapping[str, Any]  # one line of JSON
 
 CELL_SIZES_PX = {12: 38, 30: 26, 60: 14, math.inf: 9}  # up to so many classes: side of a cell
 COUNT_FROM_PX = 26  # a cell of this side has room for its count
-
-
-def interval(share: float, num: int) -> tuple[float, float]:
-    """The 95 % Wilson interval of a share of `num` videos (Wilson 1927).
-
-    >>> tuple(round(bound, 3) for bound in interval(0.5, 100))
-    (0.404, 0.596)
-    """
-    z = 1.959964
-    middle = (share + z * z / (2 * num)) / (1 + z * z / num)
-    half = z / (1 + z * z / num) * math.sqrt(share * (1 - share) / num + (z / (2 * num)) ** 2)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def softmax(logits: Sequence[float]) -> list[float]:

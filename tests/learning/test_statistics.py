@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from kinocell.learning.statistics import Hits, mcnemar, paired_bootstrap, wilson_interval
+
+
+def hits(text: str) -> Hits:
+    """`"110"` -> right, right, wrong."""
+    return np.array([letter == "1" for letter in text])
+
+
+def test_bootstrap_of_one_gain_in_four_videos_is_the_binomial_worked_by_hand() -> None:
+    # A resample holds Binomial(4, 1/4) gains: P(0) = 0.32, P(<= 2) = 0.949, P(<= 3) = 0.996, so
+    # that the 2.5th percentile is no gain and the 97.5th is three of four.
+    result = paired_bootstrap(hits("1101"), hits("0101"), seed=0)
+    assert (result.value, result.low, result.high) == (0.25, 0.0, 0.75)
+
+
+def test_bootstrap_of_many_videos_is_the_normal_interval() -> None:
+    # 60 gains and 40 losses in 1,000 videos: mean 0.02, variance 0.1 - 0.02 ** 2.
+    ours = hits("1" * 60 + "0" * 40 + "1" * 900)
+    theirs = hits("0" * 60 + "1" * 40 + "1" * 900)
+    half = 1.96 * math.sqrt((0.1 - 0.02**2) / 1000)
+    result = paired_bootstrap(ours, theirs, seed=0)
+    assert result.value == pytest.approx(0.02)
+    assert result.low == pytest.approx(0.02 - half, abs=0.0015)
+    assert result.high == pytest.approx(0.02 + half, abs=0.0015)
+
+
+def test_bootstrap_ignores_how_hard_the_videos_are_for_both() -> None:
+    easy = paired_bootstrap(hits("1101" * 20), hits("1101" * 20), seed=0)
+    assert (easy.value, easy.low, easy.high) == (0, 0, 0)
+
+
+def test_bootstrap_is_a_function_of_its_seed() -> None:
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.random(99) < 0.6, rng.random(99) < 0.5
+    first, again, other = (paired_bootstrap(ours, theirs, seed=seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first.value == other.value
+
+
+def test_bootstrap_turned_round_changes_its_sign() -> None:
+    forth = paired_bootstrap(hits("1101"), hits("0101"), seed=0)
+    back = paired_bootstrap(hits("0101"), hits("1101"), seed=0)
+    assert (back.value, back.low, back.high) == (-forth.value, -forth.high, -forth.low)
+
+
+def test_mcnemar_is_the_coin_worked_by_hand() -> None:
+    # 1 to 5 in six tosses: 2 * (1 + 6) / 64.
+    assert mcnemar(hits("100000111"), hits("011111111")) == pytest.approx(14 / 64)
+    assert mcnemar(hits("011111111"), hits("100000111")) == pytest.approx(14 / 64)
+
+
+def test_mcnemar_of_networks_that_never_differ_is_one() -> None:
+    assert mcnemar(hits("101"), hits("101")) == 1.0
+
+
+def test_mcnemar_of_a_draw_is_one_and_not_more() -> None:
+    assert mcnemar(hits("10"), hits("01")) == 1.0
+
+
+def test_mcnemar_can_count_thousands_of_tosses() -> None:
+    assert mcnemar(hits("1" * 3000), hits("0" * 3000)) < 1e-300
+
+
+@pytest.mark.parametrize("other", ["10", ""])
+def test_other_videos_cannot_be_compared(other: str) -> None:
+    ours = hits("101") if other else hits("")
+    with pytest.raises(ValueError, match="the same videos twice"):
+        paired_bootstrap(ours, hits(other), seed=0)
+    with pytest.raises(ValueError, match="the same videos twice"):
+        mcnemar(ours, hits(other))
+
+
+def test_wilson_interval_agrees_with_published_values() -> None:
+    # Newcombe 1998, table I: 81 of 263 and 15 of 148, Wilson without continuity correction.
+    assert wilson_interval(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson_interval(15 / 148, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
