@@ -202,7 +202,7 @@ VERBS: dict[str, Verb] = {
     "prepare": Verb(
         action=_prepare,
         summary="Decode every video once, into the frame store.",
-        settings=("data", "out", "prepared", "seed", "prepare", "synthetic"),
+        settings=("data", "dataset", "split", "out", "prepared", "seed", "prepare", "synthetic"),
         section="prepare",
         examples=(
             ("kinocell prepare --data videos --out my-run", "all of them must decode"),
@@ -213,7 +213,7 @@ VERBS: dict[str, Verb] = {
     "search": Verb(
         action=_search,
         summary="Search one module by gradient descent.",
-        settings=("out", "seed", "prepared", "device", "clips", "search"),
+        settings=("out", "seed", "prepared", "split", "device", "clips", "search"),
         section="search",
         examples=(
             ("kinocell search --out my-run --epochs 20", "after `kinocell prepare`"),
@@ -231,7 +231,7 @@ VERBS: dict[str, Verb] = {
     "train": Verb(
         action=_train,
         summary="Train the final network from scratch.",
-        settings=("out", "seed", "prepared", "device", "clips", "train"),
+        settings=("out", "seed", "prepared", "split", "device", "clips", "train"),
         section="train",
         own=(
             Option(
@@ -250,7 +250,7 @@ VERBS: dict[str, Verb] = {
     "evaluate": Verb(
         action=_evaluate,
         summary="Score the trained network on the test split.",
-        settings=("out", "prepared", "device", "evaluate"),
+        settings=("out", "prepared", "split", "device", "evaluate"),
         section="evaluate",
         examples=(("kinocell evaluate --out my-run --views 5", "five clips per video"),),
     ),

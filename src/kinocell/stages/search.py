@@ -68,7 +68,7 @@ def search(
     """
     folder = folders.search_folder(config)
     settings = search_settings(
-        config, open_prepared(folders.prepared_folder(config)), space, strategy
+        config, open_prepared(folders.prepared_folder(config), config.split), space, strategy
     )
     if runs.stage_is_done(folder, settings, device=searching_device(config)):
         say(f"search: done already, see {folder}")

@@ -96,7 +96,7 @@ def begin(config: RunConfig, space: SearchSpace | None, strategy: Strategy | Non
     """A search at its start, or behind the last whole epoch of its checkpoint."""
     settings = config.search
     folder = folders.search_folder(config)
-    prepared = open_prepared(folders.prepared_folder(config))
+    prepared = open_prepared(folders.prepared_folder(config), config.split)
     runs.stage_is_done(
         folder, search_settings(config, prepared, space, strategy), device=searching_device(config)
     )

@@ -57,7 +57,7 @@ def train(
     genotype = genotype or found_genotype(config)
     folder = folders.train_folder(config)
     device = choose_device(config.device)
-    prepared = open_prepared(folders.prepared_folder(config))
+    prepared = open_prepared(folders.prepared_folder(config), config.split)
     settings = train_settings(config, prepared, genotype)
     if runs.stage_is_done(folder, settings, device=device_name(device)):
         say(f"train: done already, see {folder}")

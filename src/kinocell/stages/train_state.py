@@ -90,7 +90,7 @@ def begin(config: RunConfig, genotype: Genotype, ops: Mapping[str, Builder]) -> 
     settings = config.train
     folder = folders.train_folder(config)
     device = choose_device(config.device)
-    prepared = open_prepared(folders.prepared_folder(config))
+    prepared = open_prepared(folders.prepared_folder(config), config.split)
     runs.stage_is_done(
         folder, train_settings(config, prepared, genotype), device=device_name(device)
     )
