@@ -91,7 +91,7 @@ def _finished(reader: peers.Reader, path: Path, seed: int) -> int:
     generator = torch.Generator().manual_seed(seed)
     indices = sampling.segment_indices(peers.NUM_FRAMES - 1, SEGMENTS, PER_SEGMENT, generator)
     frames = reader(path, indices)
-    cut = random_cut(*frames.shape[1:3], CLIPS, generator)
+    cut = random_cut(frames.shape[1], frames.shape[2], CLIPS, generator)
     clip = clip_tensor(frames, CLIPS, cut=cut)
     as_input(clip[None], "rgb")
     return 1

@@ -43,6 +43,9 @@ class PrepareConfig:
     decoder: Literal["auto", "pyav", "opencv"] = "auto"
     """What decodes: PyAV where it is installed, else OpenCV, or the one that is named."""
 
+    max_missing: int = 0
+    """How many videos of a collection's list may be missing; they are listed in missing.csv."""
+
     workers: int = 0
     """Decoding processes; 0 means one per core."""
 
@@ -252,7 +255,15 @@ class RunConfig:
 
     data: str = ""
     """Folder of class folders, or a csv with path,label[,split][,group][,start_seconds]
-    [,end_seconds]. Empty: the embedded synthetic videos."""
+    [,end_seconds], or what --dataset names, also as an archive. Empty: the embedded synthetic
+    videos."""
+
+    dataset: str = ""
+    """What lies there: a layout of `kinocell list datasets`. Empty: class folders or a csv."""
+
+    split: str = ""
+    """Official split: 1, 2 or 3; `all` prepares one store for all of them, and later steps name
+    theirs. Empty: 1 where there are several."""
 
     out: str = "kinocell-run"
     """Folder of this run; made if missing, continued if unfinished."""

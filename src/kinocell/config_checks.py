@@ -55,6 +55,7 @@ RANGES: dict[str, Range] = {
     "prepare.jpeg_quality": Range(low=1, high=100),
     "prepare.max_skipped": ZERO_OR_MORE,
     "prepare.test_fraction": Range(low=0, high=1, open_low=True, open_high=True),
+    "prepare.max_missing": ZERO_OR_MORE,
     "prepare.workers": ZERO_OR_MORE,
     "clips.segments": ONE_OR_MORE,
     "clips.frames_per_segment": ONE_OR_MORE,
@@ -152,6 +153,10 @@ def _check_together(config: RunConfig) -> None:
             f"device is {config.device!r}; it must be auto, cpu, cuda or cuda:N (cuda:0 is the "
             "first GPU)."
         )
+    if not re.fullmatch(r"|all|[1-9]\d*", config.split):
+        raise ConfigError(f"split is {config.split!r}; it must be a number from 1, or all.")
+    if config.dataset and not config.data:
+        raise ConfigError(f"dataset is {config.dataset!r}; name its folder too: --root PATH.")
     if config.clips.crop_min > config.clips.crop_max:
         raise ConfigError(
             f"clips.crop_min ({config.clips.crop_min}) is larger than clips.crop_max "

@@ -5,6 +5,8 @@ Nothing here is about one stage; a wrong *argument* in code is a plain `ValueErr
     KinocellError            one clear sentence: what was found, where, what to do next
       ConfigError            a setting, a preset or a name that does not exist
       ManifestError          the list of videos: columns, labels, splits, groups
+      ArchiveError           an archive that is damaged, dangerous or cannot be opened here
+      DownloadError          a file that no host gives, or not as it should be
       VideoError             one video file that cannot be decoded
       StoreError             the frame store: damaged, or made with other settings
       GenotypeError          a genotype file: format, operators, wiring
@@ -45,6 +47,14 @@ class ConfigError(KinocellError):
 
 class ManifestError(KinocellError):
     """The list of videos is missing, empty or contradictory."""
+
+
+class ArchiveError(KinocellError):
+    """An archive that is damaged, dangerous, or cannot be opened here."""
+
+
+class DownloadError(KinocellError):
+    """A file that no host gives, or that is not what it should be."""
 
 
 class VideoError(KinocellError):

@@ -21,8 +21,12 @@ WIDTH = 80
 COLUMN = 29  # where the explanation starts
 METAVARS = {
     "data": "PATH", "out": "DIR", "prepared": "DIR", "config": "FILE", "preset": "NAME",
+    "dataset": "NAME", "split": "N|all", "to": "DIR", "mirror": "URL",
     "device": "NAME", "strategy": "NAME", "genotype": "FILE", "run": "DIR",
 }  # fmt: skip
+ALIASES = {"root": "data"}
+"""Other names of options, by their first."""
+
 TRUE, FALSE = ("true", "yes"), ("false", "no")
 
 
@@ -112,6 +116,7 @@ def resolve(name: str, options: Sequence[Option], own: str) -> Option:
         UsageError: Unknown, or more than one option has this short name.
     """
     key = name.replace("-", "_")
+    key = ALIASES.get(key, key)
     if exact := [option for option in options if option.key == key]:
         return exact[0]
     short = [option for option in options if option.leaf == key]
@@ -209,7 +214,9 @@ def help_lines(options: Iterable[Option], visible: Sequence[Option], own: str) -
         name = shortest(option, visible, own)
         if option.kind is bool and option.default is True:
             name = f"--[no-]{name[2:]}"
-        lines += aligned(f"{name} {metavar(option)}".rstrip(), option.help + shown_default(option))
+        also = "".join(f" Also {dashed(a)}." for a, key in ALIASES.items() if key == option.key)
+        text = option.help + also + shown_default(option)
+        lines += aligned(f"{name} {metavar(option)}".rstrip(), text)
     return lines
 
 

@@ -29,7 +29,10 @@ COMMON = (
     Option(key="debug", kind=bool, help="Show the traceback of an error."),
     Option(key="help", kind=bool, help="Show this help."),
 )
-KEPT = ("checkpoint_minutes", "checkpoints_kept", "deterministic")
+TRAINING = (
+    *("out", "seed", "prepared", "split", "device", "clips", "augment"),
+    *("checkpoint_minutes", "checkpoints_kept", "deterministic"),
+)
 """Settings of every loop of steps."""
 SOURCES = (
     Option(key="config", kind=str, help="YAML or JSON file with settings, as --print-config does."),
@@ -363,7 +366,7 @@ VERBS: dict[str, Verb] = {
     "prepare": Verb(
         action=_prepare,
         summary="Decode every video once, into the frame store.",
-        settings=("data", "out", "prepared", "seed", "prepare", "synthetic"),
+        settings=("data", "dataset", "split", "out", "prepared", "seed", "prepare", "synthetic"),
         section="prepare",
         examples=(
             ("kinocell prepare --data videos --out my-run", "all of them must decode"),
@@ -375,7 +378,7 @@ VERBS: dict[str, Verb] = {
     "search": Verb(
         action=_search,
         summary="Search one module by gradient descent.",
-        settings=("out", "seed", "prepared", "device", *KEPT, "clips", "augment", "search"),
+        settings=(*TRAINING, "search"),
         section="search",
         examples=(
             ("kinocell search --out my-run --epochs 20", "after `kinocell prepare`"),
@@ -393,7 +396,7 @@ VERBS: dict[str, Verb] = {
     "train": Verb(
         action=_train,
         summary="Train the final network from scratch.",
-        settings=("out", "seed", "prepared", "device", *KEPT, "clips", "augment", "train"),
+        settings=(*TRAINING, "train"),
         section="train",
         own=(
             Option(
@@ -412,7 +415,7 @@ VERBS: dict[str, Verb] = {
     "evaluate": Verb(
         action=_evaluate,
         summary="Score the trained network on the test split.",
-        settings=("out", "prepared", "device", "evaluate"),
+        settings=("out", "prepared", "split", "device", "evaluate"),
         section="evaluate",
         examples=(("kinocell evaluate --out my-run --views 5", "five clips per video"),),
     ),

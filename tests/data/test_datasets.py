@@ -169,5 +169,5 @@ def test_csv_that_is_not_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_layout_says_what_it_expects() -> None:
-    assert set(DATASETS) == {"folder", "csv"}
+    assert set(DATASETS) == {"ucf101", "hmdb51", "kinetics", "ssv2", "folder", "csv"}
     assert all(layout.__doc__ for layout in DATASETS.values())

@@ -27,7 +27,7 @@ from kinocell.data.frames import FrameStore
 from kinocell.data.jobs import NOTHING_MORE, TestJob, TrainingJob
 from kinocell.data.loading import Job, LoaderProcesses, Made, StartMethod, made_here
 from kinocell.data.manifest import Manifest
-from kinocell.data.manifest_csv import csv_dataset
+from kinocell.data.manifest_csv import ALL, csv_dataset
 from kinocell.data.workers import num_cores
 from kinocell.errors import RunError, StoreError
 
@@ -82,11 +82,15 @@ class Batch:
     """float64 `[N, D]`: what `augmentation` needs; None where pixels are not varied."""
 
 
-def open_prepared(folder: Path | str) -> Prepared:
+def open_prepared(folder: Path | str, split: str = "") -> Prepared:
     """The manifest and the frame store of a prepared folder.
 
+    Args:
+        folder: That `kinocell prepare` filled.
+        split: Which official split; needed where the folder holds several.
+
     Raises:
-        RunError: The folder has not been prepared to the end.
+        RunError: The folder has not been prepared to the end, or not for this split.
         StoreError: The frame store is damaged, or is not the manifest's.
     """
     folder = Path(folder)
@@ -96,7 +100,21 @@ def open_prepared(folder: Path | str) -> Prepared:
             f"{folder.parent}` first; it goes on where it stopped."
         )
     source = runs.read_json(folder / "source.json", "where the videos came from")
-    manifest = csv_dataset(folder / "manifest.csv", root=Path(source["root"]))
+    made = source.get("split", "")
+    if made == ALL and split in ("", ALL):
+        raise RunError(f"{folder} holds several splits of its videos. Choose one: --split N")
+    if made != ALL and split not in ("", made):
+        has = f"split {made}" if made else "no split by number"
+        raise RunError(
+            f"{folder} holds {has}, so it has no split {split}. `kinocell prepare --split all` "
+            "makes a store that serves every official split."
+        )
+    manifest = csv_dataset(
+        folder / "manifest.csv",
+        split if made == ALL else "",
+        root=Path(source["root"]),
+        class_names=source.get("class_names", ()),
+    )
     frames = folder / "frames"
     from_files = (frames / SETTINGS_NAME).exists()
     store = open_file_frames(frames, manifest) if from_files else FrameStore(frames)

@@ -12,7 +12,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinocell.data.datasets import LIST_NAME, VIDEO_SUFFIXES
+from kinocell.data.datasets import LIST_NAME
+from kinocell.data.found import VIDEO_SUFFIXES
 from kinocell.data.manifest_csv import SPLIT_NAMES
 from kinocell.errors import ManifestError
 

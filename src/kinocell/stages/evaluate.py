@@ -42,7 +42,7 @@ def evaluate(config: RunConfig, *, ops: Mapping[str, Builder] = OPS) -> dict[str
     folder = folders.evaluate_folder(config)
     weights = folders.train_folder(config) / f"{config.evaluate.weights}.safetensors"
     model = load_model(weights, ops=ops)
-    prepared = open_prepared(folders.prepared_folder(config))
+    prepared = open_prepared(folders.prepared_folder(config), config.split)
     check_classes(model, prepared.manifest, weights)
     device = choose_device(config.device)
     if runs.stage_is_done(folder, _settings(config), device=device_name(device)):

@@ -8,6 +8,8 @@ from pathlib import Path
 from kinocell.config import RunConfig
 from kinocell.config_checks import check
 from kinocell.console import duration, say
+from kinocell.data.manifest_csv import ALL
+from kinocell.errors import ConfigError
 from kinocell.stages import folders
 from kinocell.stages.evaluate import evaluate
 from kinocell.stages.prepare import prepare
@@ -29,6 +31,11 @@ def run(config: RunConfig) -> Path:
         KinocellError: What any of the stages raises.
     """
     check(config)
+    if config.split == ALL:
+        raise ConfigError(
+            "run takes one split. Fill a store once with `kinocell prepare --split all --prepared "
+            "DIR`, then run each: --prepared DIR --split N"
+        )
     start = time.monotonic()
     folders.remember(config, anew=False)
     prepare(config)

@@ -61,7 +61,7 @@ def report(config: RunConfig) -> Path:
         "scores": scores,
         "test": score_part(scores) if scores else None,
         "strips": strips_part(config, scores) if scores else None,
-        "splits": split_counts(folders.prepared_folder(config) / "manifest.csv"),
+        "splits": split_counts(folders.prepared_folder(config) / "manifest.csv", config.split),
         "skipped": skipped(folders.prepared_folder(config) / "skipped.csv"),
         "module_text": drawing.text(genotype) if genotype else None,
         "kept": figures.kept_operators(genotype, fields) if genotype else [],
@@ -173,7 +173,7 @@ def strips_part(config: RunConfig, scores: Values) -> Values:
     """Frames of some test videos, or the reason why there are none."""
     right, wrong = figures.picked(scores["videos"], STRIPS)
     try:
-        prepared = open_prepared(folders.prepared_folder(config))
+        prepared = open_prepared(folders.prepared_folder(config), config.split)
         for video in right + wrong:
             if prepared.manifest.paths[video["row"]] != video["path"]:
                 raise RunError("The prepared folder now holds other videos than were tested.")
@@ -194,12 +194,14 @@ def strips_part(config: RunConfig, scores: Values) -> Values:
     return {"right": drawn[0], "wrong": drawn[1], "reason": ""}
 
 
-def split_counts(manifest: Path) -> dict[str, int]:
+def split_counts(manifest: Path, split: str) -> dict[str, int]:
     """Videos per split in a prepared manifest; empty where there is none."""
     if not manifest.exists():
         return {}
     with manifest.open(newline="", encoding="utf-8") as file:
-        return dict(Counter(row["split"] for row in csv.DictReader(file)))
+        counts = Counter(row.get("split") or row[f"split_{split}"] for row in csv.DictReader(file))
+    del counts["unused"]
+    return dict(counts)
 
 
 def skipped(path: Path) -> list[Mapping[str, str]]:

@@ -73,7 +73,7 @@ def search(
     """
     folder = folders.search_folder(config)
     settings = search_settings(
-        config, open_prepared(folders.prepared_folder(config)), space, strategy
+        config, open_prepared(folders.prepared_folder(config), config.split), space, strategy
     )
     if runs.stage_is_done(folder, settings, device=searching_device(config)):
         say(f"search: done already, see {folder}")
@@ -114,7 +114,7 @@ def search_epochs(
     more checkpoints within a long epoch; a search that was stopped goes on behind the last one.
     Nobody else can search in this folder until the loop has ended or is closed.
     """
-    prepared = open_prepared(folders.prepared_folder(config))
+    prepared = open_prepared(folders.prepared_folder(config), config.split)
     folder = folders.search_folder(config)
     settings = search_settings(config, prepared, space, strategy)
     runs.stage_is_done(folder, settings, device=searching_device(config))

@@ -154,9 +154,9 @@ def _first_tests(manifest: Manifest) -> list[int]:
 def _opened(config: RunConfig, path: Path) -> Prepared:
     """Prepared videos, or those of a folder or csv: not counted yet, split as by `prepare`."""
     if (path / "source.json").is_file():
-        return open_prepared(path)
+        return open_prepared(path, config.split)
     if (path / "config.json").is_file():
-        return open_prepared(folders.prepared_folder(config))
+        return open_prepared(folders.prepared_folder(config), config.split)
     manifest = read_dataset(path)
     if (manifest.splits == NO_SPLIT).all():
         manifest = split_by_group(manifest, config.prepare.test_fraction, config.seed)

@@ -59,7 +59,7 @@ def train(
     genotype = genotype or found_genotype(config)
     folder = folders.train_folder(config)
     device = choose_device(config.device)
-    prepared = open_prepared(folders.prepared_folder(config))
+    prepared = open_prepared(folders.prepared_folder(config), config.split)
     settings = train_settings(config, prepared, genotype)
     if runs.stage_is_done(folder, settings, device=device_name(device)):
         say(f"train: done already, see {folder}")
@@ -95,7 +95,7 @@ def train_epochs(
     Checkpoints and the lock of the folder are as in `search_epochs`.
     """
     genotype = genotype or found_genotype(config)
-    prepared = open_prepared(folders.prepared_folder(config))
+    prepared = open_prepared(folders.prepared_folder(config), config.split)
     folder = folders.train_folder(config)
     settings = train_settings(config, prepared, genotype)
     runs.stage_is_done(folder, settings, device=device_name(choose_device(config.device)))
