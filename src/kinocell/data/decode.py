@@ -6,8 +6,9 @@ like UCF101's (Xvid in AVI with packed B-frames). Frames are counted, never take
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -27,6 +29,12 @@ DECODER = f"PyAV {av.__version__}"
 
 CUT_OFF_SHARE = 0.95
 """A file that holds fewer than this share of the frames it announces is cut off."""
+
+MOST_PIXELS = 2**26
+"""Of one frame, as coded: 8192 x 8192. A decoder keeps up to 16 frames of 1.5 bytes per pixel."""
+
+LONGEST_SIDE_PX = 16384
+"""Of a frame once resized."""
 
 ROUNDING_SECONDS = 1e-6
 """Files keep times as fractions: a frame at 1.2 seconds is not in front of 1.2000000000000002."""
@@ -41,6 +49,13 @@ class TimedFrame(NamedTuple):
 
     seconds: float
     pixels: Frame
+
+
+class LazyFrame(NamedTuple):
+    """A decoded frame whose pixels `[H, W, 3]` are made when they are asked for."""
+
+    seconds: float
+    pixels: Callable[[], Frame]
 
 
 def stream_frames(
@@ -61,10 +76,30 @@ def stream_frames(
     Raises:
         VideoError: The file is missing, empty, no video, without picture, cut off or damaged.
     """
+    lazy = lazy_frames(path, short_side, start_seconds=start_seconds, end_seconds=end_seconds)
+    for seconds, pixels in lazy:
+        yield TimedFrame(seconds, pixels())
+
+
+def lazy_frames(
+    path: Path | str,
+    short_side: int | None = None,
+    *,
+    start_seconds: float = 0.0,
+    end_seconds: float = math.inf,
+) -> Iterator[LazyFrame]:
+    """As `stream_frames`, for who needs all times but not all pixels: resizing costs the most.
+
+    A frame's pixels have to be asked for before the next frame is.
+
+    Raises:
+        VideoError: As `stream_frames`; `pixels` too, where a resized frame would be too long.
+    """
     nothing = True
+    resizer = VideoReformatter()  # keeps its tables from frame to frame
     for seconds, frame in _decoded(Path(path), start_seconds, end_seconds):
         nothing = False
-        yield TimedFrame(seconds, _pixels(frame, short_side))
+        yield LazyFrame(seconds, functools.partial(_pixels, frame, short_side, resizer, path))
     if nothing:
         if start_seconds > 0 or end_seconds < math.inf:
             raise VideoError(
@@ -102,9 +137,10 @@ def read_frames(
     found: dict[int, Frame] = {}
     number = -1
     frames = _decoded(Path(path), start_seconds, end_seconds)
+    resizer = VideoReformatter()
     for number, (_, frame) in enumerate(frames):
         if wanted is None or number in wanted:
-            found[number] = _pixels(frame, short_side)
+            found[number] = _pixels(frame, short_side, resizer, path)
         if number == last:
             frames.close()
             break
@@ -127,6 +163,30 @@ def count_frames(path: Path | str) -> int:
         VideoError: The file cannot be decoded.
     """
     return sum(1 for _ in _decoded(Path(path), 0.0, math.inf))
+
+
+def count_packets(
+    path: Path | str, *, start_seconds: float = 0.0, end_seconds: float = math.inf
+) -> int:
+    """How many frames a video seems to have: nothing is decoded, so it is quick but no promise.
+
+    Raises:
+        VideoError: The file cannot be opened.
+    """
+    path = Path(path)
+    _check_file(path)
+    times: list[float] = []
+    try:
+        with _opened(path) as container:
+            for packet in container.demux(_video_stream(container, path)):
+                if packet.size > 0:
+                    time = None if packet.pts is None else packet.pts * packet.time_base
+                    times.append(len(times) if time is None else float(time))
+    except av.error.FFmpegError as error:
+        if not times:
+            raise VideoError(f"{path} is no video that can be decoded ({error}).") from error
+    first = min(times, default=0.0)
+    return sum(start_seconds <= time - first < end_seconds for time in times)
 
 
 def write_frames(path: Path, frames: Iterable[Frame], frames_per_second: int) -> None:
@@ -170,8 +230,7 @@ def _decoded(
     count = num_packets = 0
     first: float | None = None
     try:
-        # Only local files: a playlist in disguise must not reach out into the network.
-        with av.open(str(path.absolute()), options={"protocol_whitelist": "file"}) as container:
+        with _opened(path) as container:
             stream = _video_stream(container, path)
             for packet in container.demux(stream):
                 num_packets += packet.size > 0
@@ -199,6 +258,15 @@ def _decoded(
         raise VideoError(f"{path} is cut off: it announces {announced} frames and holds {count}.")
 
 
+def _opened(path: Path) -> InputContainer:
+    return av.open(
+        str(path.absolute()),
+        # Only local files: a playlist in disguise must not reach out into the network.
+        options={"protocol_whitelist": "file"},
+        metadata_errors="replace",
+    )
+
+
 def _check_file(path: Path) -> None:
     try:
         if path.is_dir():
@@ -215,19 +283,39 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     """The first moving picture; a cover picture in a music file is none."""
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
+            _check_size(stream, path)
             stream.thread_type = "NONE"
+            # The size may also change on the way.
+            stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
             return stream
     kinds = sorted({stream.type for stream in container.streams})
     inside = f"only {', '.join(kinds)}" if kinds else "no stream at all"
     raise VideoError(f"{path} has no video stream; it holds {inside}.")
 
 
-def _pixels(frame: VideoFrame, short_side: int | None) -> Frame:
+def _check_size(stream: VideoStream, path: Path) -> None:
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > MOST_PIXELS:
+        raise VideoError(
+            f"{path} claims frames of {width} x {height} pixels; more than {MOST_PIXELS} pixels "
+            "are not decoded."
+        )
+
+
+def _pixels(
+    frame: VideoFrame, short_side: int | None, resizer: VideoReformatter, path: Path | str
+) -> Frame:
     """RGB `[H, W, 3]`, resized in the same call, turned upright as a player would."""
     width, height = frame.width, frame.height
     if short_side is not None:
         scale = short_side / min(width, height)
         width, height = max(round(width * scale), 1), max(round(height * scale), 1)
-    pixels = frame.to_ndarray(format="rgb24", width=width, height=height, threads=1)
+    if max(width, height) > LONGEST_SIDE_PX:
+        raise VideoError(
+            f"{path} has frames of {frame.width} x {frame.height} pixels; with a short side of "
+            f"{short_side} they would be {width} x {height}, and {LONGEST_SIDE_PX} is the limit."
+        )
+    small = resizer.reformat(frame, width=width, height=height, format="rgb24", threads=1)
+    pixels = small.to_ndarray()
     turns = round(frame.rotation / 90) % 4  # quarter turns counter-clockwise, as FFmpeg counts
     return np.ascontiguousarray(np.rot90(pixels, turns)).astype(np.uint8, copy=False)

@@ -4,33 +4,33 @@ OUT/prepare/manifest.csv   the readable videos with split, frames, rate and leng
 OUT/prepare/skipped.csv    the unreadable ones, with the reason
 OUT/prepare/source.json    the folder that the paths are relative to
 OUT/prepare/frames/        the frame store
+
+How the store is filled is `prepare_store`.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from kinocell import runs
 from kinocell.config import RunConfig
-from kinocell.console import progress, say
-from kinocell.data import changes, decode, synthetic
+from kinocell.console import say
+from kinocell.data import decode, synthetic
 from kinocell.data.datasets import LIST_NAME, read_dataset
-from kinocell.data.encoding import EncodedVideo, encode_frames
-from kinocell.data.frames import StoreSettings
+from kinocell.data.frames import read_settings
 from kinocell.data.manifest import NO_SPLIT, Manifest, halves, split_by_group
-from kinocell.data.store_writer import StoreWriter, only_writer
-from kinocell.data.workers import ordered_results
-from kinocell.errors import ManifestError, StoreError, VideoError
-from kinocell.stages import folders
+from kinocell.data.store_writer import only_writer
+from kinocell.errors import ManifestError
+from kinocell.stages import folders, prepare_store
 
 
 def prepare(config: RunConfig, *, manifest: Manifest | None = None) -> Path:
     """Fill the frame store; goes on where an earlier run stopped, does nothing when it is done.
+
+    A finished store follows its list: new and changed videos are decoded, others are not.
 
     Args:
         config: `data`, `out`, `prepared`, `seed`, and the sections `prepare` and `synthetic`.
@@ -41,12 +41,15 @@ def prepare(config: RunConfig, *, manifest: Manifest | None = None) -> Path:
 
     Raises:
         ManifestError: The list of videos is empty or contradictory.
-        StoreError: More unreadable videos than `max_skipped`, or a video that changed since.
+        StoreError: More unreadable videos than `max_skipped`; the folder holds other videos; the
+            disk has no room.
         RunError: The folder was prepared with other settings; the disk is full.
     """
     folder = folders.prepared_folder(config)
     embedded = manifest is None and not config.data
     source = Path(config.data).absolute() if config.data else folder.parent / "videos"
+    if (folder / "frames" / "settings.json").exists():
+        read_settings(folder / "frames")  # of another format: that comes before other settings
     if manifest is None and (folder / "done.json").exists() and not source.exists():
         cut_here = "seed" in runs.read_json(folder / "config.json", "a config")["config"]
         runs.stage_is_done(
@@ -63,14 +66,17 @@ def prepare(config: RunConfig, *, manifest: Manifest | None = None) -> Path:
     settings = _settings(config, folder, "" if embedded else str(source), no_split)
     if no_split:
         manifest = split_by_group(manifest, settings["test_fraction"], settings["seed"])
-    if runs.stage_is_done(folder, settings):
-        changes.refuse_changes(folder, manifest)
-        folders.remember(config, anew=False)
-        say(f"prepare: {_summary_line(folder)}.")
-        return folder
+    settings = _wherever_it_lies(folder, settings)
+    known = (folder / "config.json").exists()
+    if known and runs.stage_is_done(folder, settings):
+        if prepare_store.is_up_to_date(folder, manifest, config.prepare):
+            folders.remember(config, anew=False)
+            say(f"prepare: {_summary_line(folder)}.")
+            return folder
+        say(f"prepare: {manifest.root} has changed since {folder} was prepared")
     _tell(manifest, source, no_split, settings)
     with only_writer(folder / "frames"):
-        _fill(folder, manifest, config)
+        prepare_store.fill(folder, manifest, config.prepare, settings)
     folders.remember(config, anew=False)
     return folder
 
@@ -89,6 +95,7 @@ def _settings(config: RunConfig, folder: Path, data: str, cut_here: bool) -> dic
         "short_side_px": config.prepare.short_side_px,
         "codec": config.prepare.codec,
         "jpeg_quality": config.prepare.jpeg_quality,
+        "frames_per_video": config.prepare.frames_per_video,
         "decoder": decode.DECODER,
     }
     if not data:
@@ -99,6 +106,19 @@ def _settings(config: RunConfig, folder: Path, data: str, cut_here: bool) -> dic
         old = runs.read_json(folder / "config.json", "the config of a stage")["config"]
         settings |= {name: old[name] for name in ("seed", "test_fraction") if name in old}
     return settings
+
+
+def _wherever_it_lies(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings, with the place of the videos that the folder remembers.
+
+    The same videos in another place, or in another list, are no other setting: what is stored is
+    found by names and contents. Embedded videos and own ones stay apart.
+    """
+    path = folder / "config.json"
+    if not path.exists():
+        return settings
+    before = runs.read_json(path, "the config of a stage")["config"].get("data", "")
+    return settings | {"data": before} if before and settings["data"] else settings
 
 
 def _tell(manifest: Manifest, source: Path, no_split: bool, settings: Mapping[str, Any]) -> None:
@@ -127,137 +147,7 @@ def _tell(manifest: Manifest, source: Path, no_split: bool, settings: Mapping[st
         say(f"prepare: a search will not be possible with these videos. {error}")
 
 
-# --- the store ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Task:
-    """One video for a worker."""
-
-    path: str
-    start_seconds: float
-    end_seconds: float
-    short_side_px: int
-    codec: Any
-    jpeg_quality: int
-
-
-def _fill(folder: Path, manifest: Manifest, config: RunConfig) -> None:
-    store = StoreWriter(
-        folder / "frames",
-        StoreSettings(
-            short_side_px=config.prepare.short_side_px,
-            codec=config.prepare.codec,
-            jpeg_quality=config.prepare.jpeg_quality,
-            decoder=decode.DECODER,
-        ),
-    )
-    store.keep(changes.num_unchanged(store.records, manifest))
-    done = len(store.records)
-    if done:
-        say(f"prepare: going on after {done} of {len(manifest)} videos")
-    todo = range(done, len(manifest))
-    tasks = [
-        _Task(
-            path=str(manifest.path(row)),
-            start_seconds=float(manifest.start_seconds[row]),
-            end_seconds=float(manifest.end_seconds[row]),
-            short_side_px=config.prepare.short_side_px,
-            codec=config.prepare.codec,
-            jpeg_quality=config.prepare.jpeg_quality,
-        )
-        for row in todo
-    ]
-    results = ordered_results(_encode, tasks, config.prepare.workers)
-    shown = progress(
-        zip(todo, results, strict=True),
-        label="prepare",
-        total=len(manifest),
-        unit="videos",
-        done=done,
-    )
-    for row, (source, video) in shown:
-        store.add({**changes.row_key(manifest, row), **source}, video)
-    _conclude(folder, manifest, store, config.prepare.max_skipped)
-
-
-def _conclude(folder: Path, manifest: Manifest, store: StoreWriter, max_skipped: int) -> None:
-    """Write the lists, unless too many videos were unreadable."""
-    kept = [row for row, record in enumerate(store.records) if "skipped" not in record]
-    skipped = [record for record in store.records if "skipped" in record]
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("path", "reason"))
-    writer.writerows((record["path"], record["skipped"]) for record in skipped)
-    runs.write_text(folder / "skipped.csv", text.getvalue())
-    if len(skipped) > max_skipped:
-        more = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
-        raise StoreError(
-            f"{len(skipped)} of {len(manifest)} videos cannot be read: "
-            f"{skipped[0]['skipped']}{more} All are in {folder / 'skipped.csv'}. Repair or "
-            f"remove them, or allow them with --max-skipped {len(skipped)}; nothing that was "
-            "prepared is lost."
-        )
-    readable = manifest.select(kept)
-    readable.check()
-    store.finish()
-    records = [store.records[row] for row in kept]
-    columns = {
-        "num_frames": [record["num_frames"] for record in records],
-        "fps": [f"{record['fps']:.6g}" for record in records],
-        "seconds": [f"{record['seconds']:.6g}" for record in records],
-    }
-    runs.write_text(folder / "manifest.csv", readable.csv_text(**columns))
-    runs.write_json(folder / "source.json", {"root": str(manifest.root)})
-    frames = sum(record["num_frames"] for record in records)
-    summary = {
-        "videos": len(kept),
-        "skipped": len(skipped),
-        "frames": frames,
-        "store_bytes": store.records[-1]["end_byte"],
-        "classes": list(manifest.class_names),
-        "splits": {name: len(readable.rows(name)) for name in ("train", "valid", "test")},
-    }
-    runs.finish_stage(folder, summary)
-    mib = summary["store_bytes"] / 2**20
-    say(
-        f"prepare: {len(kept)} videos, {frames} frames, {mib:.1f} MiB in {folder / 'frames'}"
-        + (f"; {len(skipped)} skipped, see {folder / 'skipped.csv'}" if skipped else "")
-    )
-
-
 def _summary_line(folder: Path) -> str:
     summary = runs.stage_summary(folder)
     skipped = f", {summary['skipped']} skipped" if summary["skipped"] else ""
     return f"already prepared: {summary['videos']} videos{skipped} in {folder}"
-
-
-# --- the workers -------------------------------------------------------------------------------
-
-Result = tuple[dict[str, Any], EncodedVideo | str]
-"""What identifies the file, and its frames or the reason why there are none."""
-
-
-def _encode(task: _Task) -> Result:
-    """Decode, resize and encode one video; runs in a worker."""
-    path = Path(task.path)
-    source: dict[str, Any] = {"bytes": None, "mtime_ns": None, "sha256": None}
-    try:
-        status = path.stat()
-        source = {
-            "bytes": status.st_size,
-            "mtime_ns": status.st_mtime_ns,
-            "sha256": changes.sha256(path),
-        }
-    except OSError as error:
-        return source, f"{path} cannot be read: {error.strerror or error}."
-    try:
-        frames = decode.stream_frames(
-            path,
-            task.short_side_px,
-            start_seconds=task.start_seconds,
-            end_seconds=task.end_seconds,
-        )
-        return source, encode_frames(frames, task.codec, task.jpeg_quality, str(path))
-    except VideoError as error:
-        return source, str(error)

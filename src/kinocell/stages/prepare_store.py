@@ -1,0 +1,335 @@
+"""The frame store filled from a list of videos: what is missing is decoded, then the lists written.
+
+Which settings and which list is `prepare`; decoding one video is `data/parts`.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import hashlib
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kinocell import runs
+from kinocell.config import PrepareConfig
+from kinocell.console import progress, say
+from kinocell.data import changes, decode, disk_space
+from kinocell.data.disk_space import size_text
+from kinocell.data.encoding import EncodedVideo
+from kinocell.data.frames import StoreSettings
+from kinocell.data.manifest import SPLITS, Manifest
+from kinocell.data.parts import EncodeResult, VideoTask, encode_video, limit_seconds
+from kinocell.data.store_writer import StoreWriter, parts_folder
+from kinocell.data.workers import Lost, Workers
+from kinocell.errors import StoreError
+
+Record = Mapping[str, Any]
+
+
+def is_up_to_date(folder: Path, manifest: Manifest, config: PrepareConfig) -> bool:
+    """Whether a finished folder holds just these videos, as they are now."""
+    records = runs.read_jsonl(folder / "frames" / "videos.jsonl")
+    found = _compare(records, manifest, config, retry_crashes=False)
+    if found.todo:
+        return False
+    numbers = np.array(found.record_of_row)
+    text = _manifest_text(manifest, records, _readable(records, numbers), numbers)
+    return bool((folder / "manifest.csv").read_bytes() == text.encode())
+
+
+def fill(
+    folder: Path, manifest: Manifest, config: PrepareConfig, settings: Mapping[str, Any]
+) -> None:
+    """Decode what the store lacks and write the lists; this process alone may write to it.
+
+    Args:
+        folder: The prepared one.
+        manifest: All videos, with their splits.
+        config: Of the stage.
+        settings: What `config.json` keeps; written once there is room for the store.
+
+    Raises:
+        ManifestError: Without the unreadable videos the list makes no sense.
+        StoreError: Too many unreadable videos, other videos than the folder's, no room.
+        RunError: The disk is full.
+    """
+    store = StoreWriter(
+        folder / "frames",
+        StoreSettings(
+            short_side_px=config.short_side_px,
+            codec=config.codec,
+            jpeg_quality=config.jpeg_quality,
+            decoder=decode.DECODER,
+            frames_per_video=config.frames_per_video,
+        ),
+    )
+    if lost := store.recover():
+        say(f"prepare: the last {lost} stored videos were incomplete and are done again")
+    finished = (folder / "done.json").exists()
+    found = _compare(store.records, manifest, config, retry_crashes=not finished)
+    _refuse_other_videos(folder, store, manifest, found)
+    _tell_changes(folder, manifest, store, found, finished)
+    numbers = np.array(found.record_of_row)
+    if found.todo:
+        numbers[found.todo] = len(store.records) + np.arange(len(found.todo))
+        _decode(folder, manifest, config, settings, store, found.todo)
+    runs.stage_is_done(folder, settings)
+    _conclude(folder, manifest, store, numbers, config.max_skipped)
+
+
+def _compare(
+    records: Sequence[Record], manifest: Manifest, config: PrepareConfig, *, retry_crashes: bool
+) -> changes.Comparison:
+    rows: Iterator[int] = iter(range(len(manifest)))
+    if records:
+        rows = progress(rows, label="compare", total=len(manifest), unit="videos")
+    return changes.compare(
+        records,
+        manifest,
+        rows,
+        seconds_per_video=config.seconds_per_video,
+        retry_crashes=retry_crashes,
+    )
+
+
+def _refuse_other_videos(
+    folder: Path, store: StoreWriter, manifest: Manifest, found: changes.Comparison
+) -> None:
+    if store.records and len(found.added) == len(manifest):
+        raise StoreError(
+            f"{folder} holds other videos than {manifest.root}: none of them is listed there "
+            f"({store.records[0]['path']!r}, for one). Choose another --out, or delete {folder} "
+            "to prepare it anew."
+        )
+
+
+def _tell_changes(
+    folder: Path,
+    manifest: Manifest,
+    store: StoreWriter,
+    found: changes.Comparison,
+    finished: bool,
+) -> None:
+    """What is done for the store as it was found; nothing for a new one."""
+    if not store.records:
+        return
+    if not finished:
+        done = len(manifest) - len(found.todo)
+        say(f"prepare: going on after {done} of {len(manifest)} videos")
+    for rows, what in (
+        (found.added if finished else [], "new"),
+        (found.changed, "changed since stored, decoded again"),
+        (found.again, "not decoded the last time, tried again"),
+    ):
+        if rows:
+            say(f"prepare: {_number(len(rows))} {what}, first {str(manifest.paths[rows[0]])!r}")
+    unused = sorted(set(range(len(store.records))) - set(found.record_of_row))
+    if left := [n for n in unused if "skipped" not in store.records[n]]:
+        size = size_text(sum(store.records[n]["num_bytes"] for n in left))
+        say(
+            f"prepare: {_number(len(left))} stored but no longer listed or replaced; {size} in "
+            f"frames.bin are only freed by deleting {folder} and preparing anew"
+        )
+    if finished:
+        say("prepare: searches, trainings and scores of the list as it was need another --out")
+
+
+def _number(count: int) -> str:
+    return f"{count} video{'' if count == 1 else 's'}"
+
+
+# --- decoding ----------------------------------------------------------------------------------
+
+
+def _decode(
+    folder: Path,
+    manifest: Manifest,
+    config: PrepareConfig,
+    settings: Mapping[str, Any],
+    store: StoreWriter,
+    todo: Sequence[int],
+) -> None:
+    """Append the videos of some rows, in their order."""
+    frames = folder / "frames"
+    with Workers(config.workers, len(todo)) as workers:
+        tasks = [_task(manifest, row, config, "") for row in todo]
+        needed = disk_space.needed_bytes(tasks, workers)
+        free = disk_space.free_bytes(frames)
+        disk_space.check_room(frames, needed, free)
+        say(f"prepare: about {size_text(needed)} will be written, {size_text(free)} are free")
+        runs.stage_is_done(folder, settings)
+        before = len(store.records)
+        try:
+            store.begin()
+            with parts_folder(frames) as parts:
+                _append(manifest, config, store, todo, workers, parts)
+        except OSError as error:
+            if error.errno not in runs.DISK_FULL:
+                raise runs.disk_error(frames, error) from error
+            raise _disk_full(frames, store, before, len(todo), needed) from error
+
+
+def _append(
+    manifest: Manifest,
+    config: PrepareConfig,
+    store: StoreWriter,
+    todo: Sequence[int],
+    workers: Workers,
+    parts: Path,
+) -> None:
+    tasks = [_task(manifest, row, config, str(parts / str(row))) for row in todo]
+    limit = functools.partial(limit_seconds, seconds_per_video=config.seconds_per_video)
+    shown = progress(
+        zip(todo, tasks, workers.results(encode_video, tasks, limit), strict=True),
+        label="prepare",
+        total=len(manifest),
+        unit="videos",
+        done=len(manifest) - len(todo),
+    )
+    for row, task, result in shown:
+        if isinstance(result, Lost):
+            result = _lost(task, result, config)
+        source, video = result
+        record = {**changes.row_key(manifest, row), **source}
+        part = Path(task.part)
+        if isinstance(video, EncodedVideo):
+            with part.open("rb") as data:
+                store.add(record, video, data)
+        else:
+            store.add(record, video)
+        part.unlink(missing_ok=True)
+
+
+def _task(manifest: Manifest, row: int, config: PrepareConfig, part: str) -> VideoTask:
+    return VideoTask(
+        path=str(manifest.path(row)),
+        start_seconds=float(manifest.start_seconds[row]),
+        end_seconds=float(manifest.end_seconds[row]),
+        short_side_px=config.short_side_px,
+        codec=config.codec,
+        jpeg_quality=config.jpeg_quality,
+        frames_per_video=config.frames_per_video,
+        part=part,
+    )
+
+
+def _lost(task: VideoTask, lost: Lost, config: PrepareConfig) -> EncodeResult:
+    """A video whose worker had to be stopped, or died."""
+    try:
+        state = changes.file_state(Path(task.path))
+    except OSError:
+        state = {"bytes": None, "mtime_ns": None, "sha256": None}
+    late = lost.limit_seconds is not None
+    state["lost"] = {"seconds_per_video": config.seconds_per_video if late else None}
+    advice = " Give it more with --seconds-per-video." if late else ""
+    return state, f"{task.path} {lost.why}.{advice}"
+
+
+def _disk_full(
+    frames: Path, store: StoreWriter, before: int, num_videos: int, needed: int
+) -> StoreError:
+    """How much is missing: from the first guess, or from what was stored, if that is more."""
+    done = len(store.records) - before
+    stored = sum(record.get("num_bytes", 0) for record in store.records[before:])
+    per_video = max(needed / num_videos, stored / max(done, 1))
+    missing = max(per_video * (num_videos - done) - disk_space.free_bytes(frames), per_video)
+    return StoreError(
+        f"The disk is full: {done} of {num_videos} videos were stored in {frames} and stay "
+        f"readable; for the rest about {size_text(missing)} are missing. Make room and run the "
+        "same command again, it goes on from there."
+    )
+
+
+# --- the lists ---------------------------------------------------------------------------------
+
+
+def _conclude(
+    folder: Path,
+    manifest: Manifest,
+    store: StoreWriter,
+    numbers: np.ndarray[Any, np.dtype[np.int64]],
+    max_skipped: int,
+) -> None:
+    """Write index and lists, unless too many videos were unreadable."""
+    records = store.records
+    rows = _readable(records, numbers)
+    skipped = [records[n] for n in numbers.tolist() if "skipped" in records[n]]
+    runs.write_text(folder / "skipped.csv", _skipped_text(skipped))
+    if len(skipped) > max_skipped:
+        more = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
+        raise StoreError(
+            f"{len(skipped)} of {len(manifest)} videos cannot be read: "
+            f"{skipped[0]['skipped']}{more} All are in {folder / 'skipped.csv'}. Repair or "
+            f"remove them, or allow them with --max-skipped {len(skipped)}; nothing that was "
+            "prepared is lost."
+        )
+    readable = manifest.select(rows)
+    readable.check()
+    # From here to the end the folder is unfinished: the files are of one list, or not opened.
+    (folder / "done.json").unlink(missing_ok=True)
+    store.finish(numbers[rows].tolist())
+    runs.write_text(folder / "manifest.csv", _manifest_text(manifest, records, rows, numbers))
+    runs.write_json(folder / "source.json", {"root": str(manifest.root)})
+    frames = sum(records[n]["num_frames"] for n in numbers[rows].tolist())
+    summary = {
+        "videos": len(rows),
+        "skipped": len(skipped),
+        "frames": frames,
+        "store_bytes": records[-1]["end_byte"],
+        "classes": list(manifest.class_names),
+        "splits": {name: len(readable.rows(name)) for name in SPLITS},
+        "contents": _contents(readable, records, numbers[rows].tolist()),
+    }
+    runs.finish_stage(folder, summary)
+    say(
+        f"prepare: {len(rows)} videos, {frames} frames, {size_text(summary['store_bytes'])} in "
+        f"{folder / 'frames'}"
+        + (f"; {len(skipped)} skipped, see {folder / 'skipped.csv'}" if skipped else "")
+    )
+
+
+def _readable(records: Sequence[Record], numbers: np.ndarray[Any, np.dtype[np.int64]]) -> list[int]:
+    """Rows of the list whose video is stored."""
+    return [row for row, n in enumerate(numbers.tolist()) if "skipped" not in records[n]]
+
+
+def _skipped_text(skipped: Sequence[Record]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("path", "reason"))
+    writer.writerows((record["path"], record["skipped"]) for record in skipped)
+    return text.getvalue()
+
+
+def _manifest_text(
+    manifest: Manifest,
+    records: Sequence[Record],
+    rows: Sequence[int],
+    numbers: np.ndarray[Any, np.dtype[np.int64]],
+) -> str:
+    stored = [records[n] for n in numbers[list(rows)].tolist()]
+    return manifest.select(rows).csv_text(
+        num_frames=[record["num_frames"] for record in stored],
+        fps=[f"{record['fps']:.6g}" for record in stored],
+        seconds=[f"{record['seconds']:.6g}" for record in stored],
+    )
+
+
+def _contents(readable: Manifest, records: Sequence[Record], numbers: Sequence[int]) -> str:
+    """A short hash of all that a result depends on: files, parts, labels and splits."""
+    lines = [
+        f"{record['path']}\t{record['start_seconds']}\t{record['end_seconds']}\t"
+        f"{record['sha256']}\t{readable.class_names[label]}\t{split}\n"
+        for record, label, split in zip(
+            (records[n] for n in numbers),
+            readable.labels.tolist(),
+            readable.splits.tolist(),
+            strict=True,
+        )
+    ]
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()[:16]
