@@ -232,11 +232,14 @@ def test_full_disk_takes_back_the_video_that_did_not_fit(tmp_path: Path) -> None
 # --- checksums ---------------------------------------------------------------------------------
 
 
-def test_checksum_is_the_crc32_of_the_stored_bytes(tmp_path: Path) -> None:
+def test_checksum_is_the_crc32_of_the_frames_and_where_they_end(tmp_path: Path) -> None:
     filled(tmp_path, [3, 4])
-    records = runs.read_jsonl(tmp_path / "videos.jsonl")
-    for number, record in enumerate(records):
-        assert record["crc32"] == zlib.crc32(some_frames(number, [3, 4][number]).tobytes())
+    for number, record in enumerate(runs.read_jsonl(tmp_path / "videos.jsonl")):
+        frames = some_frames(number, [3, 4][number])
+        ends = b"".join(
+            (frames[0].nbytes * (i + 1)).to_bytes(8, "little") for i in range(len(frames))
+        )
+        assert record["crc32"] == zlib.crc32(frames.tobytes() + ends)
 
 
 def spoil(path: Path, place: int) -> None:

@@ -5,6 +5,7 @@ Which file is decoded and what happens when it cannot be is `parts`; reading bac
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from array import array
 from collections.abc import Callable, Collection, Iterable
@@ -35,18 +36,22 @@ class EncodedVideo:
     seconds: float
     num_bytes: int
     crc32: int
-    """Of all encoded bytes."""
+    """Of the encoded frames and then, as int64, where each ends."""
 
 
 def evenly_spaced(num_frames: int, keep: int) -> range | frozenset[int]:
-    """The middle frame of each of `keep` equal parts; all frames where there are no more.
+    """The middle frame of each of `keep` equal slots; all frames where there are no more.
+
+    These are the frames that testing with `keep` frames per clip takes (`sampling`), so it sees
+    the same whether they or all frames were kept.
 
     >>> sorted(evenly_spaced(10, keep=4))
     [1, 3, 6, 8]
     """
     if keep == 0 or num_frames <= keep:
         return range(num_frames)
-    return frozenset((2 * part + 1) * num_frames // (2 * keep) for part in range(keep))
+    edges = [slot * num_frames // keep for slot in range(keep + 1)]
+    return frozenset((start + stop) // 2 for start, stop in itertools.pairwise(edges))
 
 
 def encode_frames(
@@ -92,6 +97,7 @@ def encode_frames(
     if not seconds:
         raise VideoError(f"{name} has no frames.")
     out.write(ends.tobytes())
+    crc32 = zlib.crc32(ends.tobytes(), crc32)
     # The times need not be sorted: packed B-frames are not.
     span = max(seconds) - min(seconds)
     fps = (len(seconds) - 1) / span if span > 0 else 0.0

@@ -171,9 +171,7 @@ class FrameStore:
                 out[place] = out[place - 1]
             else:
                 self._read_frame(first + index, out[place])
-        self._reads += 1
-        if self._reads % FORGET_AFTER_READS == 0 and hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED)
+        self._forget()
         return out
 
     def verify(self) -> None:
@@ -194,14 +192,17 @@ class FrameStore:
     def _crc32_now(self, video: int) -> int:
         first = int(self._first_frame[video])
         start = int(self._ends[first - 1]) if first else 0
-        stop = int(self._ends[first + int(self.num_frames[video]) - 1])
+        ends = self._ends[first : first + int(self.num_frames[video])]
         found = 0
-        for place in range(start, stop, CHECK_BYTES):
-            found = zlib.crc32(self._map[place : min(place + CHECK_BYTES, stop)], found)
+        for place in range(start, int(ends[-1]), CHECK_BYTES):
+            found = zlib.crc32(self._map[place : min(place + CHECK_BYTES, int(ends[-1]))], found)
+        self._forget()
+        return zlib.crc32((ends - start).tobytes(), found)
+
+    def _forget(self) -> None:
         self._reads += 1
         if self._reads % FORGET_AFTER_READS == 0 and hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
-        return found
 
     def _read_frame(self, frame: int, out: NDArray[np.uint8]) -> None:
         start = int(self._ends[frame - 1]) if frame else 0
