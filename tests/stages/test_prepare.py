@@ -505,27 +505,60 @@ KILLED_AT_ANY_TIME = """
 """
 
 
+FORKS_A_PREPARE_PER_LINE = """
+    import os, sys
+    from kinocell.config import PrepareConfig, RunConfig
+    from kinocell.stages.prepare import prepare
+    if __name__ == "__main__":
+        settings = PrepareConfig(short_side_px=32, workers=2)
+        for line in sys.stdin:
+            child = os.fork()
+            if child == 0:
+                prepare(RunConfig(data=sys.argv[1], out=line.strip(), prepare=settings))
+                os._exit(0)
+            print(child, flush=True)
+            sys.stdin.readline()
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
 @pytest.mark.slow
 def test_killed_at_twenty_random_moments_it_ends_with_the_same_bytes(
     tmp_path: Path, video_csv: Path
 ) -> None:
-    """Each run goes on with what the last one left, until one comes to the end."""
-    command = [sys.executable, "-c", textwrap.dedent(KILLED_AT_ANY_TIME), str(video_csv)]
-    start = time.monotonic()
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, timeout=300)
-    whole_seconds = time.monotonic() - start
-    rng = np.random.default_rng(0)
-    for number in range(20):
-        out = tmp_path / ("fresh" if number % 2 else f"killed_{number}")
-        process = subprocess.Popen([*command, str(out)], start_new_session=True)
-        time.sleep(rng.uniform(0, 1) * whole_seconds)
-        process.kill()
-        process.wait(60)
-        if not number % 2:
-            subprocess.run([*command, str(out)], check=True, timeout=300)
-            assert contents(out / "prepare") == contents(tmp_path / "whole/prepare")
-    subprocess.run([*command, str(tmp_path / "fresh")], check=True, timeout=300)
-    assert contents(tmp_path / "fresh/prepare") == contents(tmp_path / "whole/prepare")
+    """Ten are killed once and then go on; one is killed ten times before it may end."""
+    script = textwrap.dedent(FORKS_A_PREPARE_PER_LINE)
+    server = subprocess.Popen(
+        [sys.executable, "-c", script, str(video_csv)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert server.stdin is not None
+    assert server.stdout is not None
+
+    def run(name: str, kill_after_seconds: float | None = None) -> int:
+        print(tmp_path / name, file=server.stdin, flush=True)
+        assert server.stdout is not None
+        process = int(server.stdout.readline())
+        if kill_after_seconds is not None:
+            time.sleep(kill_after_seconds)
+            os.kill(process, signal.SIGKILL)  # not waited for before the next line: it is its own
+        print("wait", file=server.stdin, flush=True)
+        return int(server.stdout.readline())
+
+    with server:
+        assert run("warm") == 0
+        start = time.monotonic()
+        assert run("whole") == 0
+        seconds = time.monotonic() - start
+        moments = np.random.default_rng(0).uniform(0, 0.95 * seconds, 20)
+        killed = [run(f"once_{i}", moment) for i, moment in enumerate(moments[:10])]
+        killed += [run("often", moment) for moment in moments[10:]]
+        assert killed.count(-signal.SIGKILL) >= 5  # some come to their end in time
+        names = [f"once_{i}" for i in range(10)] + ["often"]
+        assert [run(name) for name in names] == [0] * 11
+        server.stdin.close()
+    for name in names:
+        assert contents(tmp_path / name / "prepare") == contents(tmp_path / "whole/prepare")
 
 
 def test_second_prepare_at_the_same_time_stops_with_a_sentence(
