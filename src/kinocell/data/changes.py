@@ -102,6 +102,8 @@ def _changed(record: Record, path: Path, seen: dict[str, bool]) -> bool:
         return True
     if status.st_mtime_ns == record["mtime_ns"]:
         return False
+    if record["sha256"] is None:  # it was never read to the end
+        return True
     name = f"{record['sha256']} {path}"  # a file may have many parts
     if name not in seen:
         seen[name] = sha256(path) != record["sha256"]
@@ -123,6 +125,15 @@ def file_state(path: Path) -> dict[str, Any]:
     """
     status = path.stat()
     return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": sha256(path)}
+
+
+def unread_state(path: Path) -> dict[str, Any]:
+    """The same without reading the file, which may be what hangs; its hash is None."""
+    try:
+        status = path.stat()
+    except OSError:
+        return {"bytes": None, "mtime_ns": None, "sha256": None}
+    return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": None}
 
 
 def sha256(path: Path) -> str:

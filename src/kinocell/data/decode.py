@@ -241,7 +241,8 @@ def _decoded(
                     seconds = time - first
                     if seconds >= end_seconds - ROUNDING_SECONDS:
                         return
-                    if seconds >= start_seconds - ROUNDING_SECONDS:
+                    # Times may be damaged and run backwards: no frame of a whole file is left out.
+                    if start_seconds == 0 or seconds >= start_seconds - ROUNDING_SECONDS:
                         yield seconds, frame
             announced = stream.frames
     except av.error.MemoryError as error:
@@ -283,6 +284,8 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     """The first moving picture; a cover picture in a music file is none."""
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
+            if stream.codec_context is None:
+                raise VideoError(f"{path} has pictures of a kind that no decoder is known for.")
             _check_size(stream, path)
             stream.thread_type = "NONE"
             # The size may also change on the way.

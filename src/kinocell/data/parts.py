@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from kinocell.data import decode
-from kinocell.data.changes import file_state
+from kinocell.data.changes import file_state, unread_state
 from kinocell.data.encoding import Codec, EncodedVideo, encode_frames, evenly_spaced
 from kinocell.errors import VideoError
 
@@ -60,8 +60,9 @@ def encode_video(task: VideoTask) -> EncodeResult:
     try:
         state = file_state(path)
     except OSError as error:
-        missing = {"bytes": None, "mtime_ns": None, "sha256": None}
-        return missing, f"{path} cannot be read: {error.strerror or error}."
+        # Perhaps it can be read the next time, without having changed.
+        state = unread_state(path) | {"lost": {"seconds_per_video": None}}
+        return state, f"{path} cannot be read: {error.strerror or error}."
     try:
         with Path(task.part).open("wb") as out:
             return state, _encode(task, out)

@@ -220,10 +220,7 @@ def _task(manifest: Manifest, row: int, config: PrepareConfig, part: str) -> Vid
 
 def _lost(task: VideoTask, lost: Lost, config: PrepareConfig) -> EncodeResult:
     """A video whose worker had to be stopped, or died."""
-    try:
-        state = changes.file_state(Path(task.path))
-    except OSError:
-        state = {"bytes": None, "mtime_ns": None, "sha256": None}
+    state = changes.unread_state(Path(task.path))
     late = lost.limit_seconds is not None
     state["lost"] = {"seconds_per_video": config.seconds_per_video if late else None}
     advice = " Give it more with --seconds-per-video." if late else ""
