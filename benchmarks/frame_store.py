@@ -10,6 +10,7 @@ The target is 1.5 ms per 8 frames on one core.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import platform
 import tempfile
@@ -47,9 +48,13 @@ def fill(folder: Path, codec: Literal["jpeg", "raw"]) -> FrameStore:
             short_side_px=SHORT_SIDE_PX, codec=codec, jpeg_quality=90, decoder=decode.decoder_name()
         ),
     )
+    writer.begin()
     for number in range(VIDEOS):
         timed = ((i / 24, frame) for i, frame in enumerate(resized_scene(number)))
-        writer.add({"path": str(number)}, encode_frames(timed, codec, 90, str(number)))
+        part = io.BytesIO()
+        video = encode_frames(timed, codec, 90, str(number), part)
+        part.seek(0)
+        writer.add({"path": str(number)}, video, part)
     writer.finish()
     return FrameStore(folder)
 

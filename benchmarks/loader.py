@@ -12,6 +12,7 @@ The targets are 500 clips/s from JPEG and 2,500 from raw with 2 processes on 2 c
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import platform
@@ -52,10 +53,14 @@ def made_up(folder: Path, codec: Codec) -> Prepared:
     for scene in scenes[:: len(scenes) // 40]:
         tiled = np.tile(synthetic.frames(scene)[:FRAMES], (1, 2, 3, 1))
         pictures.append(np.ascontiguousarray(tiled[:, :SHORT_SIDE_PX, :LONG_SIDE_PX]))
+    writer.begin()
     for number in range(VIDEOS):
         frames = pictures[number % len(pictures)]
         timed = ((i / 24, frame) for i, frame in enumerate(frames))
-        writer.add({"path": str(number)}, encode_frames(timed, codec, 90, str(number)))
+        part = io.BytesIO()
+        video = encode_frames(timed, codec, 90, str(number), part)
+        part.seek(0)
+        writer.add({"path": str(number)}, video, part)
     writer.finish()
     paths = [f"{number}.avi" for number in range(VIDEOS)]
     videos = manifest.from_names(folder, paths, [f"class {n % 10}" for n in range(VIDEOS)])

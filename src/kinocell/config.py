@@ -30,6 +30,9 @@ class PrepareConfig:
     jpeg_quality: int = 90
     """JPEG quality of the stored frames, 1 to 100."""
 
+    frames_per_video: int = 0
+    """Keep so many evenly spaced frames of each video; 0 keeps all."""
+
     max_skipped: int = 0
     """How many unreadable videos are allowed; they are listed in skipped.csv."""
 
@@ -48,6 +51,9 @@ class PrepareConfig:
 
     workers: int = 0
     """Decoding processes; 0 means one per core."""
+
+    seconds_per_video: float = 300.0
+    """A video that takes longer to decode is skipped; longer files have more, per 10 MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

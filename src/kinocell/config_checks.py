@@ -53,10 +53,12 @@ RANGES: dict[str, Range] = {
     "synthetic.seed": ZERO_OR_MORE,
     "prepare.short_side_px": Range(low=8, high=4320),
     "prepare.jpeg_quality": Range(low=1, high=100),
+    "prepare.frames_per_video": ZERO_OR_MORE,
     "prepare.max_skipped": ZERO_OR_MORE,
     "prepare.test_fraction": Range(low=0, high=1, open_low=True, open_high=True),
     "prepare.max_missing": ZERO_OR_MORE,
     "prepare.workers": ZERO_OR_MORE,
+    "prepare.seconds_per_video": POSITIVE,
     "clips.segments": ONE_OR_MORE,
     "clips.frames_per_segment": ONE_OR_MORE,
     "clips.size_px": Range(low=8, high=4320),
@@ -161,6 +163,12 @@ def _check_together(config: RunConfig) -> None:
         raise ConfigError(
             f"clips.crop_min ({config.clips.crop_min}) is larger than clips.crop_max "
             f"({config.clips.crop_max})."
+        )
+    if config.prepare.frames_per_video and config.clips.input == "difference":
+        raise ConfigError(
+            f"prepare.frames_per_video is {config.prepare.frames_per_video} and clips.input is "
+            "difference; differences need each frame's successor. Keep all frames "
+            "(frames_per_video 0), or use rgb."
         )
     if config.search.learning_rate_end > config.search.learning_rate:
         raise ConfigError(

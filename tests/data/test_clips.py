@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
@@ -190,10 +191,14 @@ def made_up(folder: Path) -> Prepared:
     rng = np.random.default_rng(0)
     settings = StoreSettings(short_side_px=32, codec="raw", jpeg_quality=90, decoder="none")
     writer = StoreWriter(folder, settings)
+    writer.begin()
     for number in range(9):
         frames = rng.integers(0, 256, (int(rng.integers(3, 30)), 32, 43, 3), np.uint8)
         timed = ((i / 25, frame) for i, frame in enumerate(frames))
-        writer.add({"path": str(number)}, encode_frames(timed, "raw", 90, str(number)))
+        part = io.BytesIO()
+        video = encode_frames(timed, "raw", 90, str(number), part)
+        part.seek(0)
+        writer.add({"path": str(number)}, video, part)
     writer.finish()
     paths, labels = [f"{n}.avi" for n in range(9)], [("a", "b", "c")[n % 3] for n in range(9)]
     videos = from_names(folder, paths, labels)

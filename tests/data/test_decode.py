@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def test_single_frames_of_a_file_with_packed_b_frames_are_exact() -> None:
 
 
 def test_rate_of_packed_b_frames_is_measured_right() -> None:
-    encoded = encode_frames(stream_frames(PACKED, 32), "jpeg", 90, "packed")
+    encoded = encode_frames(stream_frames(PACKED, 32), "jpeg", 90, "packed", io.BytesIO())
     assert encoded.num_frames == 174
     assert encoded.fps == pytest.approx(25, rel=0.01)
 
@@ -109,7 +110,7 @@ def test_one_frame_video_has_one_frame(
 ) -> None:
     path = write_video(tmp_path / "one.mp4", numbered_frames(1))
     assert read_frames(path, [0, 0]).shape == (2, 96, 128, 3)
-    encoded = encode_frames(stream_frames(path, 32), "jpeg", 90, "one")
+    encoded = encode_frames(stream_frames(path, 32), "jpeg", 90, "one", io.BytesIO())
     assert (encoded.num_frames, encoded.fps) == (1, 0.0)
 
 
@@ -128,7 +129,9 @@ def test_variable_frame_rate_is_counted_and_timed(
     timed = list(stream_frames(path))
     assert [read_number(frame.pixels) for frame in timed] == list(range(8))
     assert [frame.seconds for frame in timed] == pytest.approx([t / 1000 for t in times], abs=2e-3)
-    assert encode_frames(iter(timed), "raw", 90, "vfr").fps == pytest.approx(3.5, rel=0.01)
+    assert encode_frames(iter(timed), "raw", 90, "vfr", io.BytesIO()).fps == pytest.approx(
+        3.5, rel=0.01
+    )
 
 
 def test_rotated_video_is_turned_upright(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import multiprocessing
 import pickle
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -13,10 +16,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kinocell.data.encoding import EncodedVideo, encode_frames
+from kinocell import runs
+from kinocell.data.encoding import EncodedVideo, encode_frames, evenly_spaced
 from kinocell.data.frames import FrameStore, StoreSettings
+from kinocell.data.sampling import segment_indices
 from kinocell.data.store_writer import StoreWriter, only_writer
-from kinocell.errors import RunError, StoreError, VideoError
+from kinocell.errors import StoreError, VideoError
 
 Frames = NDArray[np.uint8]
 Codec = Literal["jpeg", "raw"]
@@ -26,8 +31,12 @@ def settings(codec: Codec = "raw") -> StoreSettings:
     return StoreSettings(short_side_px=24, codec=codec, jpeg_quality=95, decoder="none 1.0")
 
 
-def encoded(frames: Frames, codec: Codec = "raw") -> EncodedVideo:
-    return encode_frames(((i / 25, frame) for i, frame in enumerate(frames)), codec, 95, "it")
+def encoded(frames: Frames, codec: Codec = "raw") -> tuple[EncodedVideo, io.BytesIO]:
+    part = io.BytesIO()
+    timed = ((i / 25, frame) for i, frame in enumerate(frames))
+    video = encode_frames(timed, codec, 95, "it", part)
+    part.seek(0)
+    return video, part
 
 
 def some_frames(number: int, count: int) -> Frames:
@@ -35,12 +44,19 @@ def some_frames(number: int, count: int) -> Frames:
     return rng.integers(0, 255, (count, 24, 24 + 2 * number, 3), np.uint8)
 
 
-def filled(folder: Path, counts: list[int], codec: Codec = "raw") -> FrameStore:
+def begun(folder: Path, codec: Codec = "raw") -> StoreWriter:
+    folder.mkdir(exist_ok=True)
     writer = StoreWriter(folder, settings(codec))
-    writer.keep(len(writer.records))
+    writer.recover()
+    writer.begin()
+    return writer
+
+
+def filled(folder: Path, counts: list[int], codec: Codec = "raw") -> FrameStore:
+    writer = begun(folder, codec)
     for number in range(len(writer.records), len(counts)):
         frames = some_frames(number, counts[number])
-        writer.add({"path": f"{number}.mp4"}, encoded(frames, codec))
+        writer.add({"path": f"{number}.mp4"}, *encoded(frames, codec))
     writer.finish()
     return FrameStore(folder)
 
@@ -58,8 +74,8 @@ def test_jpeg_frames_come_back_nearly(
     tmp_path: Path, numbered_frames: Callable[..., Frames], read_number: Callable[[Frames], int]
 ) -> None:
     frames = numbered_frames(40, 48, 64)
-    writer = StoreWriter(tmp_path, settings("jpeg"))
-    writer.add({"path": "0.mp4"}, encoded(frames, "jpeg"))
+    writer = begun(tmp_path, "jpeg")
+    writer.add({"path": "0.mp4"}, *encoded(frames, "jpeg"))
     writer.finish()
     read = FrameStore(tmp_path).read(0, [39, 2, 17])
     assert [read_number(frame) for frame in read] == [39, 2, 17]
@@ -67,11 +83,11 @@ def test_jpeg_frames_come_back_nearly(
 
 
 def test_skipped_videos_leave_no_gap(tmp_path: Path) -> None:
-    writer = StoreWriter(tmp_path, settings())
+    writer = begun(tmp_path)
     writer.add({"path": "bad.mp4"}, "It is empty.")
-    writer.add({"path": "good.mp4"}, encoded(some_frames(0, 3)))
+    writer.add({"path": "good.mp4"}, *encoded(some_frames(0, 3)))
     writer.add({"path": "worse.mp4"}, "It is text.")
-    writer.add({"path": "better.mp4"}, encoded(some_frames(1, 2)))
+    writer.add({"path": "better.mp4"}, *encoded(some_frames(1, 2)))
     writer.finish()
     store = FrameStore(tmp_path)
     assert len(store) == 2
@@ -95,7 +111,7 @@ def test_store_goes_to_another_process(tmp_path: Path) -> None:
 def test_picture_that_changes_its_size_is_refused() -> None:
     frames = iter([(0.0, np.zeros((4, 4, 3), np.uint8)), (0.1, np.zeros((4, 6, 3), np.uint8))])
     with pytest.raises(VideoError, match="it changes its picture size after 1 frames"):
-        encode_frames(frames, "raw", 90, "it")
+        encode_frames(frames, "raw", 90, "it", io.BytesIO())
 
 
 # --- interrupted, damaged, made otherwise ------------------------------------------------------
@@ -140,19 +156,26 @@ def test_missing_store_names_the_command(tmp_path: Path) -> None:
         FrameStore(tmp_path)
 
 
-def test_unfinished_store_cannot_be_read(tmp_path: Path) -> None:
-    filled(tmp_path, [3])
-    StoreWriter(tmp_path, settings()).keep(1)
+def test_unfinished_store_is_read_only_when_asked_for(tmp_path: Path) -> None:
+    writer = begun(tmp_path)
+    writer.add({"path": "0.mp4"}, *encoded(some_frames(0, 3)))
+    writer.add({"path": "1.mp4"}, "It is empty.")
+    writer.add({"path": "2.mp4"}, *encoded(some_frames(2, 2)))
     with pytest.raises(StoreError, match="no finished frame store"):
         FrameStore(tmp_path)
+    store = FrameStore(tmp_path, unfinished=True)
+    assert store.num_frames.tolist() == [3, 2]
+    assert np.array_equal(pickle.loads(pickle.dumps(store)).read(1, [1]), some_frames(2, 2)[1:])
 
 
 def test_store_of_another_format_is_refused(tmp_path: Path) -> None:
     filled(tmp_path, [3])
     path = tmp_path / "settings.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
-    with pytest.raises(StoreError, match="has format 99"):
+    with pytest.raises(StoreError, match=r"has format 99, .* Delete .* and prepare again"):
         FrameStore(tmp_path)
+    with pytest.raises(StoreError, match="has format 99"):
+        StoreWriter(tmp_path, settings())
 
 
 @pytest.mark.parametrize("name", ["frames.bin", "offsets.bin"])
@@ -164,7 +187,7 @@ def test_store_that_was_cut_off_is_refused(tmp_path: Path, name: str) -> None:
         FrameStore(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["frames.bin", "offsets.bin", "index.npz"])
+@pytest.mark.parametrize("name", ["frames.bin", "offsets.bin", "index.npy"])
 def test_emptied_file_is_refused(tmp_path: Path, name: str) -> None:
     filled(tmp_path, [3, 4])
     (tmp_path / name).write_bytes(b"")
@@ -196,13 +219,112 @@ def test_second_writer_is_refused_while_the_first_is_at_work(tmp_path: Path) -> 
         pass
 
 
-def test_full_disk_is_one_sentence_and_loses_nothing(tmp_path: Path) -> None:
-    filled(tmp_path / "whole", [3, 4])
-    writer = StoreWriter(tmp_path / "full", settings())
-    (tmp_path / "full" / "frames.bin").symlink_to("/dev/full")
-    writer.keep(0)
-    with pytest.raises(RunError, match="The disk is full"):
-        writer.add({"path": "0.mp4"}, encoded(some_frames(0, 3)))
-    (tmp_path / "full" / "frames.bin").unlink()
-    filled(tmp_path / "full", [3, 4])
+def test_full_disk_takes_back_the_video_that_did_not_fit(tmp_path: Path) -> None:
+    filled(tmp_path / "whole", [3, 4, 5])
+    writer = begun(tmp_path / "full")
+    writer.add({"path": "0.mp4"}, *encoded(some_frames(0, 3)))
+    offsets = tmp_path / "full" / "offsets.bin"
+    offsets.rename(tmp_path / "offsets.bin")
+    offsets.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        writer.add({"path": "1.mp4"}, *encoded(some_frames(1, 4)))
+    offsets.unlink()
+    (tmp_path / "offsets.bin").rename(offsets)
+    assert (tmp_path / "full" / "frames.bin").stat().st_size == some_frames(0, 3).nbytes
+    assert len(FrameStore(tmp_path / "full", unfinished=True)) == 1
+    writer.add({"path": "1.mp4"}, *encoded(some_frames(1, 4)))
+    filled(tmp_path / "full", [3, 4, 5])
     assert contents(tmp_path / "full") == contents(tmp_path / "whole")
+
+
+# --- checksums ---------------------------------------------------------------------------------
+
+
+def test_checksum_is_the_crc32_of_the_frames_and_where_they_end(tmp_path: Path) -> None:
+    filled(tmp_path, [3, 4])
+    for number, record in enumerate(runs.read_jsonl(tmp_path / "videos.jsonl")):
+        frames = some_frames(number, [3, 4][number])
+        ends = b"".join(
+            (frames[0].nbytes * (i + 1)).to_bytes(8, "little") for i in range(len(frames))
+        )
+        assert record["crc32"] == zlib.crc32(frames.tobytes() + ends)
+
+
+def spoil(path: Path, place: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+def test_verify_names_the_damaged_videos(tmp_path: Path) -> None:
+    store = filled(tmp_path, [3, 4, 2, 5])
+    store.verify()
+    spoil(tmp_path / "frames.bin", some_frames(0, 3).nbytes)
+    spoil(tmp_path / "frames.bin", -1)
+    with pytest.raises(StoreError, match=r"2 of 4 videos are damaged, in rows 1, 3\. Delete"):
+        FrameStore(tmp_path).verify()
+
+
+@pytest.mark.parametrize(("name", "place"), [("frames.bin", -1), ("offsets.bin", -16)])
+def test_damage_at_the_end_is_found_before_a_store_goes_on(
+    tmp_path: Path, name: str, place: int
+) -> None:
+    filled(tmp_path / "whole", [3, 4, 2])
+    filled(tmp_path / "spoilt", [3, 4])
+    spoil(tmp_path / "spoilt" / name, place)
+    writer = StoreWriter(tmp_path / "spoilt", settings())
+    assert writer.recover() == 1
+    assert not (tmp_path / "spoilt" / "index.npy").exists()
+    filled(tmp_path / "spoilt", [3, 4, 2])
+    assert contents(tmp_path / "spoilt") == contents(tmp_path / "whole")
+
+
+# --- some frames of each video, and many videos ------------------------------------------------
+
+
+@pytest.mark.parametrize(("count", "keep"), [(10, 4), (174, 16), (16, 16), (3, 8), (1, 1), (9, 0)])
+def test_kept_frames_are_the_middles_of_equal_slots(count: int, keep: int) -> None:
+    middles = segment_indices(count, keep or count, 1)
+    assert sorted(evenly_spaced(count, keep)) == sorted(set(middles))
+
+
+def test_index_says_how_many_frames_the_source_had(tmp_path: Path) -> None:
+    frames = some_frames(0, 10)
+    part = io.BytesIO()
+    timed = ((i / 25, lambda i=i: frames[i]) for i in range(10))
+    video = encode_frames(timed, "raw", 95, "it", part, evenly_spaced(10, 4))
+    part.seek(0)
+    writer = begun(tmp_path)
+    writer.add({"path": "0.mp4"}, video, part)
+    writer.finish()
+    store = FrameStore(tmp_path)
+    assert (store.num_frames.tolist(), store.source_frames.tolist()) == ([4], [10])
+    assert np.array_equal(store.read(0, range(4)), frames[[1, 3, 6, 8]])
+    assert (store.fps[0], store.seconds[0]) == pytest.approx((25, 0.4))  # the source's
+
+
+def test_list_may_have_another_order_than_the_store(tmp_path: Path) -> None:
+    filled(tmp_path, [3, 4, 5])
+    StoreWriter(tmp_path, settings()).finish([2, 0])
+    store = FrameStore(tmp_path)
+    assert store.num_frames.tolist() == [5, 3]
+    assert np.array_equal(store.read(0, [4]), some_frames(2, 5)[4:])
+    assert np.array_equal(store.read(1, [1]), some_frames(0, 3)[1:2])
+    store.verify()
+
+
+def test_opening_a_million_videos_holds_none_of_them_in_memory(tmp_path: Path) -> None:
+    filled(tmp_path, [3])
+    row = np.load(tmp_path / "index.npy")
+    np.save(tmp_path / "index.npy", np.repeat(row, 1_000_000))
+    before = tracemalloc_peak(lambda: None)
+    assert tracemalloc_peak(lambda: FrameStore(tmp_path)) < before + 16e6
+    assert len(FrameStore(tmp_path)) == 1_000_000
+
+
+def tracemalloc_peak(function: Callable[[], object]) -> int:
+    tracemalloc.start()
+    function()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kinocell.data.workers import ordered_results
+from kinocell.data.workers import Lost, Workers, ordered_results
 from kinocell.errors import StoreError
 
 
@@ -23,6 +23,19 @@ def square(number: int) -> int:
 def refuse_seven(number: int) -> int:
     if number == 7:
         raise StoreError("Seven.")
+    return number
+
+
+def fail_in_many_ways(number: int) -> int:
+    """Fives leave, sevens crash, elevens are killed, 13 hangs."""
+    if number % 5 == 0:
+        os._exit(3)
+    if number % 7 == 0:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if number % 11 == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if number == 13:
+        time.sleep(600)
     return number
 
 
@@ -42,14 +55,36 @@ def test_error_in_a_worker_reaches_the_caller_in_its_place() -> None:
         next(results)
 
 
-def test_worker_that_dies_is_one_sentence() -> None:
-    with pytest.raises(StoreError, match="was killed, most likely because memory ran out"):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_item_that_hangs_or_kills_its_process_goes_alone(workers: int) -> None:
+    numbers = range(1, 34)
+    with Workers(workers, len(numbers)) as pool:
+        found = list(pool.results(fail_in_many_ways, numbers, lambda _: 2.0))
+    lost = {n: r.why for n, r in zip(numbers, found, strict=True) if isinstance(r, Lost)}
+    wrong = {n for n in numbers if n % 5 == 0 or n % 7 == 0 or n % 11 == 0 or n == 13}
+    assert set(lost) == wrong
+    assert all(found[n - 1] == n for n in numbers if n not in wrong)
+    assert lost[5] == "ended its process (exit code 3)"
+    assert lost[7] == "crashed its process (SIGSEGV)"
+    assert lost[11] == "had its process killed, most likely because memory ran out"
+    assert lost[13] == "took longer than 2 seconds"
+
+
+def test_workers_stay_for_several_rounds() -> None:
+    with Workers(2, 40) as pool:
+        for start in (0, 20):
+            items = range(start, start + 20)
+            assert list(pool.results(square, items)) == [i * i for i in items]
+
+
+def test_item_that_is_lost_is_one_sentence_where_all_are_needed() -> None:
+    with pytest.raises(StoreError, match=r"Item 0 ended its process .* Run the same command again"):
         list(ordered_results(die, range(30), 2))
 
 
 MODULE = """
     import os, sys, time
-    from kinocell.data.workers import ordered_results
+    from kinocell.data.workers import Lost, Workers, ordered_results
     def slow(number):
         with open(sys.argv[1], "a") as file:
             file.write(f"{os.getpid()}\\n")

@@ -7,6 +7,7 @@ what the tests of the real stages share, to spoil prepared videos and to compare
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import shutil
@@ -100,6 +101,7 @@ def write_prepared(
     """A frame store of moving squares, one video per row."""
     settings = StoreSettings(short_side_px=72, codec="jpeg", jpeg_quality=90, decoder="made up")
     writer = StoreWriter(folder / "frames", settings)
+    writer.begin()
     ground = rng.integers(60, 120, (72, 96, 3), dtype=np.uint8)
     lines = ["path,label,split"]
     for video in videos:
@@ -107,14 +109,20 @@ def write_prepared(
         for time, frame in enumerate(frames):
             frame[20:50, 4 + 5 * time : 30 + 5 * time] = rng.integers(120, 255, 3)
         pairs = ((time / 25, frame) for time, frame in enumerate(frames))
-        writer.add({"path": video["path"]}, encode_frames(pairs, "jpeg", 90, video["path"]))
+        part = io.BytesIO()
+        encoded = encode_frames(pairs, "jpeg", 90, video["path"], part)
+        part.seek(0)
+        writer.add({"path": video["path"]}, encoded, part)
         quoted = ['"' + text.replace('"', '""') + '"' for text in (video["path"], video["label"])]
         lines.append(",".join([*quoted, "test"]))
     # Training videos are needed for a manifest that holds together; they are the first ones again.
     for label, name in enumerate(classes):
         pairs = ((0.0, ground) for _ in range(2))
         path = f"train {label}.mp4"
-        writer.add({"path": path}, encode_frames(pairs, "jpeg", 90, path))
+        part = io.BytesIO()
+        encoded = encode_frames(pairs, "jpeg", 90, path, part)
+        part.seek(0)
+        writer.add({"path": path}, encoded, part)
         lines.append(f'{path},"{name.replace(chr(34), chr(34) * 2)}",train')
     writer.finish()
     runs.write_text(folder / "manifest.csv", "\n".join(lines) + "\n")

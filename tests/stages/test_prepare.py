@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +20,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from kinocell import runs
 from kinocell.config import PrepareConfig, RunConfig, SyntheticConfig
-from kinocell.data.clips import open_prepared
+from kinocell.data.clips import Prepared, open_prepared
 from kinocell.data.datasets import read_dataset
+from kinocell.data.encoding import evenly_spaced
+from kinocell.data.frames import FrameStore
+from kinocell.data.store_writer import only_writer
 from kinocell.errors import ConfigError, KinocellError, ManifestError, RunError, StoreError
+from kinocell.stages.folders import prepared_contents
 from kinocell.stages.prepare import prepare
 
 Frames = NDArray[np.uint8]
@@ -195,16 +203,113 @@ def test_runs_with_other_seeds_share_prepared_videos(tmp_path: Path, video_csv: 
     assert folders == [Path(shared)] * 2
 
 
-def test_changed_file_is_noticed(tmp_path: Path, own_videos: Path) -> None:
+# --- other videos than before --------------------------------------------------------------------
+
+
+def decoded(said: str) -> bool:
+    """Whether a run decoded anything: before it does, it says how much it will write."""
+    return "will be written" in said
+
+
+def shorten(list_path: Path, lines: int) -> str:
+    """Take the last lines off a csv; returns it as it was."""
+    text = list_path.read_text(encoding="utf-8")
+    list_path.write_text("".join(text.splitlines(True)[:-lines]), encoding="utf-8")
+    return text
+
+
+def test_new_videos_alone_are_decoded_wherever_they_stand_in_the_list(
+    tmp_path: Path, own_videos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    header, *lines = own_videos.read_text(encoding="utf-8").splitlines(True)
+    own_videos.write_text(header + "".join(lines[3:]), encoding="utf-8")
+    config = job(own_videos, tmp_path / "out")
+    folder = prepare(config)
+    bin_before = (folder / "frames/frames.bin").read_bytes()
+    assert len(open_prepared(folder).manifest) == 21
+    own_videos.write_text(header + "".join(reversed(lines)), encoding="utf-8")
+    capsys.readouterr()
+    prepare(config)
+    said = capsys.readouterr().err
+    assert "3 videos new, first 'to_left/video_02.avi'" in said
+    assert (folder / "frames/frames.bin").read_bytes().startswith(bin_before)
+    assert len(runs.read_jsonl(folder / "frames/videos.jsonl")) == 24
+    assert_same_videos(open_prepared(folder), prepare(job(own_videos, tmp_path / "anew")))
+
+
+def assert_same_videos(prepared: Prepared, other: Path) -> None:
+    """The same list with the same frames, wherever they lie in the store."""
+    anew = open_prepared(other)
+    assert list(prepared.manifest.paths) == list(anew.manifest.paths)
+    assert prepared.manifest.csv_text() == anew.manifest.csv_text()
+    for video, count in enumerate(anew.store.num_frames.tolist()):
+        frames = prepared.store.read(video, range(count))
+        assert np.array_equal(frames, anew.store.read(video, range(count)))
+
+
+def test_removed_videos_leave_the_list_and_not_the_store(
+    tmp_path: Path, own_videos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = job(own_videos, tmp_path / "out")
+    folder = prepare(config)
+    text = shorten(own_videos, 2)
+    capsys.readouterr()
+    prepare(config)
+    said = capsys.readouterr().err
+    assert not decoded(said)
+    assert "2 videos stored but no longer listed" in said
+    assert_same_videos(open_prepared(folder), prepare(job(own_videos, tmp_path / "anew")))
+    own_videos.write_text(text, encoding="utf-8")  # and they come back without being decoded
+    capsys.readouterr()
+    prepare(config)
+    assert not decoded(capsys.readouterr().err)
+    assert_same_videos(open_prepared(folder), prepare(job(own_videos, tmp_path / "all")))
+
+
+def test_changed_label_needs_no_decoding(
+    tmp_path: Path, own_videos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = job(own_videos, tmp_path / "out")
     prepare(config)
-    video = next(iter((own_videos.parent / "to_left").iterdir()))
+    text = own_videos.read_text(encoding="utf-8")
+    own_videos.write_text(text.replace(",to_left,", ",left,"), encoding="utf-8")
+    capsys.readouterr()
+    manifest = open_prepared(prepare(config)).manifest
+    assert manifest.class_names == ("left", "to_right")
+    assert not decoded(capsys.readouterr().err)
+
+
+def test_changed_file_is_decoded_again_and_said_so(
+    tmp_path: Path, own_videos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = job(own_videos, tmp_path / "out")
+    folder = prepare(config)
+    video, other = (own_videos.parent / f"to_left/video_{n}.mp4" for n in ("00", "04"))
+    shutil.copyfile(other, video)
+    capsys.readouterr()
+    prepare(config)
+    said = capsys.readouterr().err
+    assert "1 video changed since stored, decoded again, first 'to_left/video_00.mp4'" in said
+    assert "1 video stored but no longer listed or replaced" in said
+    prepared = open_prepared(folder)
+    paths = list(prepared.manifest.paths)
+    rows = [paths.index(f"to_left/{path.name}") for path in (video, other)]
+    frames = [prepared.store.read(row, range(prepared.store.num_frames[row])) for row in rows]
+    assert np.array_equal(frames[0], frames[1])
+
+
+def test_changed_bytes_of_the_same_size_are_found_by_their_hash(
+    tmp_path: Path, own_videos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = job(own_videos, tmp_path / "out")
+    prepare(config)
+    video = own_videos.parent / "to_left/video_00.mp4"
     data = bytearray(video.read_bytes())
-    data[-1] ^= 1  # the same size
+    data[-1] ^= 1
     video.write_bytes(data)
     os.utime(video, ns=(1, 1))
-    with pytest.raises(StoreError, match=f"{video.name} has changed since it was prepared"):
-        prepare(config)
+    prepare(config)
+    assert "1 video changed since stored" in capsys.readouterr().err
 
 
 def test_copied_file_with_another_time_is_no_change(tmp_path: Path, own_videos: Path) -> None:
@@ -215,41 +320,161 @@ def test_copied_file_with_another_time_is_no_change(tmp_path: Path, own_videos: 
     prepare(config)
 
 
-def test_added_and_removed_videos_are_noticed(tmp_path: Path, own_videos: Path) -> None:
+def test_stage_that_used_the_list_as_it_was_is_not_taken_for_the_new_one(
+    tmp_path: Path, own_videos: Path
+) -> None:
+    """A label or a file that changes alters no path and no split, only the contents."""
     config = job(own_videos, tmp_path / "out")
-    prepare(config)
-    text = own_videos.read_text(encoding="utf-8")
-    own_videos.write_text(text[: text.rindex("\n", 0, -1) + 1], encoding="utf-8")
-    with pytest.raises(StoreError, match="0 new videos and lacks 1"):
-        prepare(config)
-
-
-def test_changed_label_is_noticed(tmp_path: Path, own_videos: Path) -> None:
-    config = job(own_videos, tmp_path / "out")
-    prepare(config)
+    marks = [prepared_contents(prepare(config))]
     text = own_videos.read_text(encoding="utf-8")
     own_videos.write_text(text.replace(",to_left,", ",left,"), encoding="utf-8")
-    with pytest.raises(StoreError, match="had the label 'to_left' when it was prepared"):
+    marks.append(prepared_contents(prepare(config)))
+    shutil.copyfile(*(own_videos.parent / f"to_left/video_{n}.mp4" for n in ("00", "04")))
+    marks.append(prepared_contents(prepare(config)))
+    assert len(set(marks)) == 3
+
+
+def test_other_videos_altogether_are_refused(tmp_path: Path, video_csv: Path) -> None:
+    prepare(job(video_csv, tmp_path / "out"))
+    for name in ("a/1", "a/2", "b/1", "b/2"):
+        (tmp_path / "other" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(
+            video_csv.parent / "to_left/video_00.mp4", tmp_path / "other" / f"{name}.mp4"
+        )
+    with pytest.raises(StoreError, match=r"holds other videos than .*other: none of them"):
+        prepare(job(tmp_path / "other", tmp_path / "out"))
+
+
+def test_update_that_fails_leaves_the_finished_folder_as_it_was(
+    tmp_path: Path, own_videos: Path
+) -> None:
+    config = job(own_videos, tmp_path / "out")
+    text = shorten(own_videos, 1)
+    folder = prepare(config)
+    own_videos.write_text(text, encoding="utf-8")
+    (own_videos.parent / text.splitlines()[-1].split(",")[0]).write_bytes(b"")
+    with pytest.raises(StoreError, match="1 of 24 videos cannot be read"):
         prepare(config)
+    prepared = open_prepared(folder)
+    assert len(prepared.manifest) == len(prepared.store) == 23
+    assert isinstance(prepared.store, FrameStore)
+    prepared.store.verify()
+
+
+# --- another machine ---------------------------------------------------------------------------
+
+
+def test_copied_folder_is_read_where_the_videos_are_not(tmp_path: Path, own_videos: Path) -> None:
+    folder = prepare(job(own_videos, tmp_path / "out"))
+    frames = open_prepared(folder).store.read(3, [2, 0])
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    shutil.rmtree(folder)
+    shutil.rmtree(own_videos.parent)
+    assert np.array_equal(open_prepared(tmp_path / "elsewhere").store.read(3, [2, 0]), frames)
+
+
+def test_copied_folder_knows_the_copied_videos(
+    tmp_path: Path, own_videos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = prepare(job(own_videos, tmp_path / "out"))
+    shutil.move(own_videos.parent, tmp_path / "moved")
+    shutil.move(folder, tmp_path / "store")
+    capsys.readouterr()
+    config = replace(
+        job(tmp_path / "moved" / own_videos.name, tmp_path / "new"),
+        prepared=str(tmp_path / "store"),
+    )
+    prepare(config)
+    assert "already prepared: 24 videos" in capsys.readouterr().err
+
+
+WITHOUT_DECODER = """
+    import sys
+    sys.modules["av"] = None
+    from kinocell.config import ClipsConfig
+    from kinocell.data.clips import open_prepared, training_batches
+    prepared = open_prepared(sys.argv[1])
+    rows = prepared.manifest.rows("train")
+    clips = ClipsConfig(size_px=16, workers=0)
+    batch = next(training_batches(prepared, rows, clips, batch_size=4, seed=0))
+    print(tuple(batch.clips.shape), int(batch.clips.sum()) > 0, "av" in sys.modules)
+"""
+
+
+def test_prepared_videos_are_read_without_a_decoder(tmp_path: Path, video_csv: Path) -> None:
+    ended = run_script(WITHOUT_DECODER, prepare(job(video_csv, tmp_path)))
+    assert ended.stdout == "(4, 3, 8, 16, 16) True True\n", ended.stderr
+
+
+# --- some frames of each video -----------------------------------------------------------------
+
+
+def test_kept_frames_are_evenly_spaced_and_the_source_is_counted(
+    tmp_path: Path,
+    numbered_frames: Numbered,
+    read_number: Callable[[Frames], int],
+    write_video: Writer,
+) -> None:
+    counts = {"a/1.mp4": 30, "a/2.avi": 41, "b/3.mp4": 3, "b/4.avi": 16}
+    for name, count in counts.items():
+        write_video(tmp_path / "in" / name, numbered_frames(count), b_frames=2)
+    config = job(tmp_path / "in", tmp_path / "out", short_side_px=96, frames_per_video=4)
+    store = open_prepared(prepare(config)).store
+    assert isinstance(store, FrameStore)
+    assert store.source_frames.tolist() == list(counts.values())
+    for video, count in enumerate(counts.values()):
+        frames = store.read(video, range(store.num_frames[video]))
+        assert [read_number(frame) for frame in frames] == sorted(evenly_spaced(count, 4))
+
+
+def test_frames_are_evenly_spaced_where_the_packets_tell_another_number(tmp_path: Path) -> None:
+    """175 packets, 174 frames."""
+    packed = Path(__file__).parents[1] / "data/files/xvid_packed_b_frames.avi"
+    for name in ("a/1", "a/2", "b/1", "b/2"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(packed, tmp_path / "in" / f"{name}.avi")
+    config = job(tmp_path / "in", tmp_path / "out", frames_per_video=16)
+    some = open_prepared(prepare(config)).store
+    every = open_prepared(prepare(job(tmp_path / "in", tmp_path / "all"))).store
+    assert isinstance(some, FrameStore)
+    assert some.source_frames.tolist() == every.num_frames.tolist() == [174] * 4
+    wanted = sorted(evenly_spaced(174, 16))
+    assert np.array_equal(some.read(0, range(16)), every.read(0, wanted))
+
+
+def test_number_of_kept_frames_is_a_setting(tmp_path: Path, video_csv: Path) -> None:
+    prepare(job(video_csv, tmp_path, frames_per_video=4))
+    with pytest.raises(RunError, match="frames_per_video: 4 there, 0 now"):
+        prepare(job(video_csv, tmp_path))
+
+
+def test_store_of_the_first_format_says_what_to_do(tmp_path: Path, video_csv: Path) -> None:
+    folder = prepare(job(video_csv, tmp_path))
+    path = folder / "frames/settings.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 1}), encoding="utf-8")
+    for use in (lambda: prepare(job(video_csv, tmp_path)), lambda: open_prepared(folder)):
+        with pytest.raises(StoreError, match=f"has format 1, .* Delete {folder} and prepare again"):
+            use()
 
 
 # --- interrupted -------------------------------------------------------------------------------
 
-KILLED_AFTER_WRITES = """
+KILLED_BEFORE_RECORD = """
     import os, signal, sys
     from kinocell.data.store_writer import StoreWriter
     from kinocell.config import PrepareConfig, RunConfig
     from kinocell.stages.prepare import prepare
-    append, writes = StoreWriter._append, 0
-    def counted(self, name, data):
-        global writes
-        append(self, name, data)
-        writes += 1
-        if writes == int(sys.argv[3]):
-            os.kill(os.getpid(), signal.SIGKILL)
-    StoreWriter._append = counted
-    settings = PrepareConfig(short_side_px=32, workers=1)
-    prepare(RunConfig(data=sys.argv[1], out=sys.argv[2], prepare=settings))
+    if __name__ == "__main__":
+        append, appended = StoreWriter._append_part, 0
+        def counted(*arguments):
+            global appended
+            append(*arguments)
+            appended += 1
+            if appended == int(sys.argv[3]):
+                os.kill(os.getpid(), signal.SIGKILL)
+        StoreWriter._append_part = counted
+        settings = PrepareConfig(short_side_px=32, workers=1)
+        prepare(RunConfig(data=sys.argv[1], out=sys.argv[2], prepare=settings))
 """
 
 
@@ -258,32 +483,111 @@ def run_script(text: str, *arguments: object) -> subprocess.CompletedProcess[str
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
-@pytest.mark.parametrize("writes", [1, 14, 48])
+@pytest.mark.parametrize("number", [1, 8, 24])
 def test_killed_prepare_goes_on_to_the_same_bytes(
-    tmp_path: Path, video_csv: Path, capsys: pytest.CaptureFixture[str], writes: int
+    tmp_path: Path, video_csv: Path, capsys: pytest.CaptureFixture[str], number: int
 ) -> None:
-    """Two writes per video: the first is its frames, which an odd number leaves unrecorded."""
+    """Killed when the frames of a video are appended and the video is not recorded yet."""
     whole = prepare(job(video_csv, tmp_path / "whole"))
-    ended = run_script(KILLED_AFTER_WRITES, video_csv, tmp_path / "killed", writes)
+    ended = run_script(KILLED_BEFORE_RECORD, video_csv, tmp_path / "killed", number)
     assert ended.returncode == -signal.SIGKILL
     capsys.readouterr()
     killed = prepare(job(video_csv, tmp_path / "killed"))
-    done = (writes - 1) // 2
-    assert (f"going on after {done} of 24 videos" in capsys.readouterr().err) == (done > 0)
+    said = capsys.readouterr().err
+    assert (f"going on after {number - 1} of 24 videos" in said) == (number > 1)
     assert contents(killed) == contents(whole)
 
 
-SMALL_DISK = """
+KILLED_AT_ANY_TIME = """
+    import sys
+    from kinocell.config import PrepareConfig, RunConfig
+    from kinocell.stages.prepare import prepare
+    if __name__ == "__main__":
+        settings = PrepareConfig(short_side_px=32, workers=2)
+        prepare(RunConfig(data=sys.argv[1], out=sys.argv[2], prepare=settings))
+"""
+
+
+FORKS_A_PREPARE_PER_LINE = """
+    import os, sys
+    from kinocell.config import PrepareConfig, RunConfig
+    from kinocell.stages.prepare import prepare
+    if __name__ == "__main__":
+        settings = PrepareConfig(short_side_px=32, workers=2)
+        for line in sys.stdin:
+            child = os.fork()
+            if child == 0:
+                prepare(RunConfig(data=sys.argv[1], out=line.strip(), prepare=settings))
+                os._exit(0)
+            print(child, flush=True)
+            sys.stdin.readline()
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_moments_it_ends_with_the_same_bytes(
+    tmp_path: Path, video_csv: Path
+) -> None:
+    """Ten are killed once and then go on; one is killed ten times before it may end."""
+    script = textwrap.dedent(FORKS_A_PREPARE_PER_LINE)
+    server = subprocess.Popen(
+        [sys.executable, "-c", script, str(video_csv)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert server.stdin is not None
+    assert server.stdout is not None
+
+    def run(name: str, kill_after_seconds: float | None = None) -> int:
+        print(tmp_path / name, file=server.stdin, flush=True)
+        assert server.stdout is not None
+        process = int(server.stdout.readline())
+        if kill_after_seconds is not None:
+            time.sleep(kill_after_seconds)
+            os.kill(process, signal.SIGKILL)  # not waited for before the next line: it is its own
+        print("wait", file=server.stdin, flush=True)
+        return int(server.stdout.readline())
+
+    with server:
+        assert run("warm") == 0
+        start = time.monotonic()
+        assert run("whole") == 0
+        seconds = time.monotonic() - start
+        moments = np.random.default_rng(0).uniform(0, 0.95 * seconds, 20)
+        killed = [run(f"once_{i}", moment) for i, moment in enumerate(moments[:10])]
+        killed += [run("often", moment) for moment in moments[10:]]
+        assert killed.count(-signal.SIGKILL) >= 5  # some come to their end in time
+        names = [f"once_{i}" for i in range(10)] + ["often"]
+        assert [run(name) for name in names] == [0] * 11
+        server.stdin.close()
+    for name in names:
+        assert contents(tmp_path / name / "prepare") == contents(tmp_path / "whole/prepare")
+
+
+def test_second_prepare_at_the_same_time_stops_with_a_sentence(
+    tmp_path: Path, video_csv: Path
+) -> None:
+    with only_writer(tmp_path / "out/prepare/frames"):
+        ended = run_script(KILLED_AT_ANY_TIME, video_csv, tmp_path / "out")
+    assert "StoreError: Another process is filling" in ended.stderr
+    assert not (tmp_path / "out/prepare/config.json").exists()
+    prepare(job(video_csv, tmp_path / "out"))
+
+
+# --- the disk ----------------------------------------------------------------------------------
+
+CANNOT_GROW = """
     import resource, sys
     from kinocell.config import PrepareConfig, RunConfig
     from kinocell.errors import KinocellError
     from kinocell.stages.prepare import prepare
-    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
-    settings = PrepareConfig(short_side_px=32, workers=1)
-    try:
-        prepare(RunConfig(data=sys.argv[1], out=sys.argv[2], prepare=settings))
-    except KinocellError as error:
-        print(error)
+    if __name__ == "__main__":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+        settings = PrepareConfig(short_side_px=32, workers=1)
+        try:
+            prepare(RunConfig(data=sys.argv[1], out=sys.argv[2], prepare=settings))
+        except KinocellError as error:
+            print(error)
 """
 
 
@@ -291,9 +595,68 @@ def test_store_that_cannot_grow_ends_in_one_sentence_and_goes_on_later(
     tmp_path: Path, video_csv: Path
 ) -> None:
     whole = prepare(job(video_csv, tmp_path / "whole"))
-    ended = run_script(SMALL_DISK, video_csv, tmp_path / "small")
-    assert ended.stdout.startswith(f"Cannot write {tmp_path / 'small/prepare/frames/frames.bin'}")
+    ended = run_script(CANNOT_GROW, video_csv, tmp_path / "small")
+    assert ended.stdout.startswith(f"Cannot write {tmp_path / 'small/prepare/frames'}: File too")
     assert contents(prepare(job(video_csv, tmp_path / "small"))) == contents(whole)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 1 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small file system cannot be mounted here (that needs root)")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def surprising_videos(folder: Path, write_video: Writer) -> Path:
+    """16 videos that begin in one colour, so that they look small, and end in noise."""
+    rng = np.random.default_rng(0)
+    for number in range(16):
+        frames = np.full((60, 32, 32, 3), 90, np.uint8)
+        frames[36:] = rng.integers(0, 255, (24, 32, 32, 3), np.uint8)
+        write_video(folder / "ab"[number % 2] / f"{number:02d}.mp4", frames)
+    return folder
+
+
+def test_disk_that_is_too_small_is_refused_before_anything_is_written(
+    tmp_path: Path, small_disk: Path, video_csv: Path
+) -> None:
+    with pytest.raises(StoreError, match=r"needs about .* 1\.0 MiB are free: about .* missing"):
+        prepare(job(video_csv, small_disk / "out", short_side_px=256, codec="raw"))
+    assert [path.name for path in small_disk.rglob("*") if path.is_file()] == [".lock"]
+    prepare(job(video_csv, small_disk / "out"))  # other settings may be tried there
+
+
+def test_disk_that_fills_up_leaves_what_is_stored_readable(
+    tmp_path: Path, small_disk: Path, write_video: Writer
+) -> None:
+    videos = surprising_videos(tmp_path / "in", write_video)
+    whole = prepare(job(videos, tmp_path / "whole", jpeg_quality=100, short_side_px=64))
+    config = job(videos, small_disk / "out", jpeg_quality=100, short_side_px=64)
+    with pytest.raises(StoreError) as refused:
+        prepare(config)
+    message = str(refused.value)
+    found = re.fullmatch(
+        r"The disk is full: (\d+) of 16 videos were stored in .* for the rest about "
+        r"([\d.]+) (KiB|MiB) are missing\. .* run the same command again, .*",
+        message,
+    )
+    assert found, message
+    stored = int(found[1])
+    assert 0 < stored < 16
+    store = FrameStore(small_disk / "out/prepare/frames", unfinished=True)
+    store.verify()
+    assert len(store) == stored
+    assert np.array_equal(store.read(0, [59]), open_prepared(whole).store.read(0, [59]))
+    whole_bytes = (whole / "frames/frames.bin").stat().st_size
+    missing_bytes = float(found[2]) * {"KiB": 1 << 10, "MiB": 1 << 20}[found[3]]
+    assert missing_bytes == pytest.approx(whole_bytes - (1 << 20), rel=0.3)
+    subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
+    assert contents(prepare(config)) == contents(whole)
 
 
 # --- bad videos --------------------------------------------------------------------------------

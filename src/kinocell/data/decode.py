@@ -6,6 +6,7 @@ themselves are `decode_pyav` and `decode_opencv`; nothing else knows them.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -34,12 +35,21 @@ class TimedFrame(NamedTuple):
     pixels: Frame
 
 
+class LazyFrame(NamedTuple):
+    """A decoded frame whose pixels `[H, W, 3]` are made when they are asked for."""
+
+    seconds: float
+    pixels: Callable[[], Frame]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
     """A decoder: its name with its version, and how it decodes a file from the start."""
 
     name: str
     decoded: Callable[[Path], Generator[DecodedFrame, None, None]]
+    listed_seconds: Callable[[Path], list[float]] | None
+    """When each frame is shown that the file seems to have, undecoded; None: it cannot tell."""
 
 
 def backend(decoder: Decoder = "auto") -> Backend:
@@ -53,14 +63,20 @@ def backend(decoder: Decoder = "auto") -> Backend:
         try:
             from kinocell.data import decode_pyav
 
-            return Backend(name=decode_pyav.NAME, decoded=decode_pyav.decoded)
+            return Backend(
+                name=decode_pyav.NAME,
+                decoded=decode_pyav.decoded,
+                listed_seconds=decode_pyav.listed_seconds,
+            )
         except ImportError as error:
             why.append(f"PyAV: {error}")
     if decoder in ("auto", "opencv"):
         try:
             from kinocell.data import decode_opencv
 
-            return Backend(name=decode_opencv.NAME, decoded=decode_opencv.decoded)
+            return Backend(
+                name=decode_opencv.NAME, decoded=decode_opencv.decoded, listed_seconds=None
+            )
         except ImportError as error:
             why.append(f"OpenCV: {error}")
     raise ConfigError(
@@ -126,12 +142,34 @@ def stream_frames(
     Raises:
         VideoError: As `decoded_frames`; or nothing is shown in that time.
     """
+    lazy = lazy_frames(
+        path, short_side, start_seconds=start_seconds, end_seconds=end_seconds, decoder=decoder
+    )
+    for seconds, pixels in lazy:
+        yield TimedFrame(seconds, pixels())
+
+
+def lazy_frames(
+    path: Path | str,
+    short_side: int | None = None,
+    *,
+    start_seconds: float = 0.0,
+    end_seconds: float = math.inf,
+    decoder: Decoder = "auto",
+) -> Iterator[LazyFrame]:
+    """As `stream_frames`, for who needs all times but not all pixels: resizing costs the most.
+
+    A frame's pixels have to be asked for before the next frame is.
+
+    Raises:
+        VideoError: As `stream_frames`; `pixels` too, where a resized frame would be too large.
+    """
     nothing = True
     for frame in decoded_frames(
         path, start_seconds=start_seconds, end_seconds=end_seconds, decoder=decoder
     ):
         nothing = False
-        yield TimedFrame(frame.seconds, upright(frame, short_side, Path(path)))
+        yield LazyFrame(frame.seconds, functools.partial(upright, frame, short_side, Path(path)))
     if nothing:
         raise outside(path, start_seconds, end_seconds)
 
@@ -197,6 +235,31 @@ def count_frames(path: Path | str, *, decoder: Decoder = "auto") -> int:
         VideoError: The file cannot be decoded.
     """
     return sum(1 for _ in decoded_frames(path, decoder=decoder))
+
+
+def guessed_frames(
+    path: Path | str,
+    *,
+    start_seconds: float = 0.0,
+    end_seconds: float = math.inf,
+    decoder: Decoder = "auto",
+) -> int:
+    """How many frames a video seems to have: nothing is decoded, so it is quick but no promise.
+
+    OpenCV cannot tell without decoding: there it is slow, and right.
+
+    Raises:
+        VideoError: The file cannot be opened.
+    """
+    check_file(Path(path))
+    if (listed := backend(decoder).listed_seconds) is None:
+        frames = decoded_frames(
+            path, start_seconds=start_seconds, end_seconds=end_seconds, decoder=decoder
+        )
+        return sum(1 for _ in frames)
+    times = listed(Path(path))
+    first = min(times, default=0.0)
+    return sum(start_seconds <= time - first < end_seconds for time in times)
 
 
 def chosen_frames(

@@ -15,6 +15,7 @@ import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from kinocell.data.decoded import CUT_OFF_SHARE, MOST_PIXELS, DecodedFrame, Frame, check_size
@@ -39,10 +40,10 @@ def decoded(path: Path) -> Generator[DecodedFrame, None, None]:
     count = 0
     first: float | None = None
     try:
-        # Only local files: a playlist in disguise must not reach out into the network.
-        with av.open(str(path.absolute()), options={"protocol_whitelist": "file"}) as container:
+        with _opened(path) as container:
             stream = _video_stream(container, path)
             held = _Held(container, stream)
+            resizer = VideoReformatter()  # keeps its tables from frame to frame
             for packet in container.demux():
                 held.add(packet)
                 if packet.stream.index != stream.index:
@@ -55,7 +56,7 @@ def decoded(path: Path) -> Generator[DecodedFrame, None, None]:
                     time = float(count) if frame.time is None else float(frame.time)
                     first = time if first is None else first
                     count += 1
-                    yield _frame(frame, time - first)
+                    yield _frame(frame, time - first, resizer)
             held.check(path, count)
     except av.error.MemoryError as error:
         raise VideoError(
@@ -71,20 +72,54 @@ def decoded(path: Path) -> Generator[DecodedFrame, None, None]:
         raise VideoError(f"{path} is no video that can be decoded ({reason}).") from error
 
 
-def _frame(frame: VideoFrame, seconds: float) -> DecodedFrame:
+def listed_seconds(path: Path) -> list[float]:
+    """When each packet of a file is shown; nothing is decoded, so this is quick but no promise.
+
+    Raises:
+        VideoError: The file cannot be opened.
+    """
+    times: list[float] = []
+    try:
+        with _opened(path) as container:
+            for packet in container.demux(_video_stream(container, path)):
+                if packet.size == 0:
+                    continue
+                if packet.pts is None or packet.time_base is None:
+                    times.append(float(len(times)))
+                else:
+                    times.append(float(packet.pts * packet.time_base))
+    except av.error.FFmpegError as error:
+        if not times:
+            raise VideoError(f"{path} is no video that can be decoded ({error}).") from error
+    return times
+
+
+def _opened(path: Path) -> InputContainer:
+    return av.open(
+        str(path.absolute()),
+        # Only local files: a playlist in disguise must not reach out into the network.
+        options={"protocol_whitelist": "file"},
+        metadata_errors="replace",
+    )
+
+
+def _frame(frame: VideoFrame, seconds: float, resizer: VideoReformatter) -> DecodedFrame:
     turns = round(frame.rotation / 90) % 4  # counter-clockwise, as FFmpeg counts
-    return DecodedFrame(seconds, frame.height, frame.width, turns, partial(_pixels, frame))
+    pixels = partial(_pixels, frame, resizer)
+    return DecodedFrame(seconds, frame.height, frame.width, turns, pixels)
 
 
-def _pixels(frame: VideoFrame, height: int, width: int) -> Frame:
-    pixels = frame.to_ndarray(format="rgb24", width=width, height=height, threads=1)
-    return np.asarray(pixels, np.uint8)
+def _pixels(frame: VideoFrame, resizer: VideoReformatter, height: int, width: int) -> Frame:
+    small = resizer.reformat(frame, width=width, height=height, format="rgb24", threads=1)
+    return np.asarray(small.to_ndarray(), np.uint8)
 
 
 def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     """The first moving picture; a cover picture in a music file is none."""
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
+            if stream.codec_context is None:
+                raise VideoError(f"{path} has pictures of a kind that no decoder is known for.")
             check_size(path, stream.height or 0, stream.width or 0)
             stream.thread_type = "NONE"
             stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}

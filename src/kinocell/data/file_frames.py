@@ -10,7 +10,6 @@ what was counted:
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -152,13 +151,6 @@ class FileFramesWriter:
         self.records: list[dict[str, Any]] = runs.read_jsonl(folder / "videos.jsonl")
         """What was found in each video so far, in order."""
 
-    def keep(self, num_videos: int) -> None:
-        """Go on after the first `num_videos` records."""
-        self.records = self.records[:num_videos]
-        (self._folder / "index.npz").unlink(missing_ok=True)
-        text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in self.records)
-        runs.write_text(self._folder / "videos.jsonl", text)
-
     def add(self, source: Mapping[str, Any], video: Examined | VideoError) -> None:
         """Write down a video, or why it is skipped."""
         record = {**source, "end_byte": 0}
@@ -172,9 +164,13 @@ class FileFramesWriter:
         runs.append_jsonl(self._folder / "videos.jsonl", record)
         self.records.append(record)
 
-    def finish(self) -> None:
-        """Write the index, which makes the videos readable."""
-        read = [record for record in self.records if "skipped" not in record]
+    def finish(self, numbers: Sequence[int]) -> None:
+        """Write the index, which makes the videos readable.
+
+        Args:
+            numbers: The record of each video of the list.
+        """
+        read = [self.records[number] for number in numbers]
         names = ("num_frames", "height", "width", "fps", "seconds", "bytes", "mtime_ns", "sha256")
         columns = {name: np.array([record[name] for record in read]) for name in names}
         with runs.atomic_write(self._folder / "index.npz") as file:

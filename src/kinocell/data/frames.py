@@ -2,14 +2,14 @@
 
 Reading needs no video decoder; writing is `store_writer`. Nothing here knows labels or splits.
 
-    frames/settings.json   format, short side, codec, quality, decoder
-    frames/videos.jsonl    one line per video in order: file size, sha256, frames, or why skipped
+    frames/settings.json   format, short side, codec, quality, frames per video, decoder
+    frames/videos.jsonl    a line per stored video: path, size, sha256, crc32, or why it is skipped
     frames/frames.bin      all encoded frames, one after the other
     frames/offsets.bin     int64: where each frame ends in frames.bin
-    frames/index.npz       columns over the readable videos; there when the store is complete
+    frames/index.npy       a row per video of the list: where it lies; there when it is complete
 
-One process appends in the order of the manifest, so an interrupted store goes on where it
-stopped and ends with the same bytes.
+The first four only grow, in the order in which videos were stored; the index has the order of the
+list. So videos come and go without a stored one being touched, and an interrupted store goes on.
 """
 
 from __future__ import annotations
@@ -17,22 +17,30 @@ from __future__ import annotations
 import mmap
 import os
 import weakref
-import zipfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
 from kinocell import runs
+from kinocell.console import progress
 from kinocell.errors import StoreError
 
-FORMAT = 1
+FORMAT = 2
 OFFSET_BYTES = 8
-RECORDED = ("num_frames", "height", "width", "fps", "seconds")
+RECORDED = ("num_frames", "source_frames", "height", "width", "fps", "seconds", "crc32")
+INDEX = np.dtype(
+    [("first_frame", "<i8")]
+    + [(name, "<f8" if name in ("fps", "seconds") else "<i8") for name in RECORDED]
+)
+"""A row of index.npy."""
+
+CHECK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,47 +51,89 @@ class StoreSettings:
     codec: Literal["jpeg", "raw"]
     jpeg_quality: int
     decoder: str
+    frames_per_video: int = 0
+    """So many evenly spaced frames are kept of each video; 0 keeps all."""
     format: int = FORMAT
 
 
-class FrameStore:
-    """The frames of all readable videos, in order; video i is row i of the prepared manifest.
+def read_settings(folder: Path) -> dict[str, Any]:
+    """The settings of a store, as they were written.
 
-    It can be sent to another process, which opens the files anew.
+    Raises:
+        StoreError: There is no store, or one of another format.
+    """
+    path = folder / "settings.json"
+    if not path.exists():
+        raise StoreError(
+            f"{folder} holds no frame store. Run `kinocell prepare` first; it goes on where it "
+            "stopped."
+        )
+    settings: dict[str, Any] = runs.read_json(path, "the settings of a frame store")
+    if settings.get("format") != FORMAT:
+        raise StoreError(
+            f"{folder} has format {settings.get('format')!r}, this kinocell reads {FORMAT}. "
+            f"Delete {folder.parent} and prepare again; the videos are decoded anew."
+        )
+    return settings
+
+
+def index_of(records: Sequence[Mapping[str, Any]]) -> NDArray[np.void]:
+    """Rows of the index for lines of videos.jsonl that are no skipped videos."""
+    rows = [
+        (record["end_frame"] - record["num_frames"], *(record[name] for name in RECORDED))
+        for record in records
+    ]
+    return np.array(rows, INDEX)
+
+
+class FrameStore:
+    """The frames of all readable videos; video i is row i of the prepared manifest.
+
+    It can be sent to another process, which opens the files anew. Opening reads no per-video
+    data: the index is mapped as well.
 
     Args:
         folder: That `StoreWriter` filled.
+        unfinished: Open what is complete of a store that was stopped; its videos have the order
+            in which they were stored.
 
     Raises:
         StoreError: The store is missing, unfinished or damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, unfinished: bool = False) -> None:
         self.folder = folder
-        index_path = folder / "index.npz"
-        if not index_path.exists():
+        self._unfinished = unfinished
+        self.settings = StoreSettings(**read_settings(folder))
+        index = self._read_index()
+        self._first_frame: NDArray[np.int64] = index["first_frame"]
+        self.num_frames: NDArray[np.int64] = index["num_frames"]
+        self.source_frames: NDArray[np.int64] = index["source_frames"]
+        """Frames that each video had before some were chosen."""
+        self.heights: NDArray[np.int64] = index["height"]
+        self.widths: NDArray[np.int64] = index["width"]
+        self.fps: NDArray[np.float64] = index["fps"]
+        self.seconds: NDArray[np.float64] = index["seconds"]
+        self._crc32: NDArray[np.int64] = index["crc32"]
+        self._open()
+
+    def _read_index(self) -> NDArray[np.void]:
+        if self._unfinished:
+            records = runs.read_jsonl(self.folder / "videos.jsonl")
+            return index_of([record for record in records if "skipped" not in record])
+        path = self.folder / "index.npy"
+        if not path.exists():
             raise StoreError(
-                f"{folder} holds no finished frame store. Run `kinocell prepare` (again); it "
+                f"{self.folder} holds no finished frame store. Run `kinocell prepare` (again); it "
                 "goes on where it stopped."
             )
-        settings = runs.read_json(folder / "settings.json", "the settings of a frame store")
-        if settings.get("format") != FORMAT:
-            raise StoreError(
-                f"{folder} has format {settings.get('format')!r}, this kinocell reads {FORMAT}. "
-                "Delete that folder and prepare again."
-            )
-        self.settings = StoreSettings(**settings)
         try:
-            with np.load(index_path, allow_pickle=False) as index:
-                self._first_frame: NDArray[np.int64] = index["first_frame"].astype(np.int64)
-                self.num_frames: NDArray[np.int64] = index["num_frames"].astype(np.int64)
-                self.heights: NDArray[np.int64] = index["height"].astype(np.int64)
-                self.widths: NDArray[np.int64] = index["width"].astype(np.int64)
-                self.fps: NDArray[np.float64] = index["fps"].astype(np.float64)
-                self.seconds: NDArray[np.float64] = index["seconds"].astype(np.float64)
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise StoreError(f"{index_path} is damaged ({error}). Prepare again.") from error
-        self._open()
+            index = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        except (OSError, EOFError, ValueError) as error:
+            raise StoreError(f"{path} is damaged ({error}). Prepare again.") from error
+        if index.dtype != INDEX or index.ndim != 1:
+            raise StoreError(f"{path} is damaged (it holds {index.dtype}). Prepare again.")
+        return index
 
     def _open(self) -> None:
         # Frames are read, not mapped: pages of a map count as this process's memory, and handing
@@ -93,18 +143,18 @@ class FrameStore:
         weakref.finalize(self, os.close, self._file)
         size = os.fstat(self._file).st_size
         self._ends = np.frombuffer(_mapped(self.folder / "offsets.bin"), np.int64)
-        frames = int(self._first_frame[-1] + self.num_frames[-1]) if len(self) else 0
+        frames = int((self._first_frame + self.num_frames).max(initial=0))
         if len(self._ends) < frames or (frames and int(self._ends[frames - 1]) > size):
             raise StoreError(
                 f"{self.folder} is cut off: frames.bin holds fewer bytes than were written. "
-                "Delete that folder and prepare again."
+                f"Delete {self.folder.parent} and prepare again."
             )
 
     def __len__(self) -> int:
         return len(self.num_frames)
 
-    def __reduce__(self) -> tuple[type[FrameStore], tuple[Path]]:
-        return FrameStore, (self.folder,)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _open_store, (self.folder, self._unfinished)
 
     def read(self, video: int, indices: Sequence[int]) -> NDArray[np.uint8]:
         """Frames of one video as uint8 `[T, H, W, 3]`, in the order asked, repeats allowed.
@@ -126,6 +176,32 @@ class FrameStore:
                 self._read_frame(first + index, out[place])
         return out
 
+    def verify(self) -> None:
+        """Read every stored byte once and compare it with the checksums.
+
+        Raises:
+            StoreError: Some videos are damaged; the message names the first ones.
+        """
+        videos = progress(range(len(self)), label="verify", total=len(self), unit="videos")
+        damaged = [video for video in videos if self._crc32_now(video) != self._crc32[video]]
+        if damaged:
+            raise StoreError(
+                f"{self.folder}: {len(damaged)} of {len(self)} videos are damaged, in rows "
+                f"{', '.join(map(str, damaged[:5]))}{', ...' if len(damaged) > 5 else ''}. "
+                f"Delete {self.folder.parent} and prepare again."
+            )
+
+    def _crc32_now(self, video: int) -> int:
+        first = int(self._first_frame[video])
+        start = int(self._ends[first - 1]) if first else 0
+        ends = self._ends[first : first + int(self.num_frames[video])]
+        found = 0
+        for place in range(start, int(ends[-1]), CHECK_BYTES):
+            data = np.empty(min(CHECK_BYTES, int(ends[-1]) - place), np.uint8)
+            self._read_bytes(place, data)
+            found = zlib.crc32(data.data, found)
+        return zlib.crc32((ends - start).tobytes(), found)
+
     def _read_frame(self, frame: int, out: NDArray[np.uint8]) -> None:
         start = int(self._ends[frame - 1]) if frame else 0
         size = int(self._ends[frame]) - start
@@ -138,8 +214,8 @@ class FrameStore:
             simplejpeg.decode_jpeg(data, colorspace="RGB", buffer=out)
         except ValueError as error:
             raise StoreError(
-                f"{self.folder}: frame {frame} is damaged ({error}). Delete that folder and "
-                "prepare again."
+                f"{self.folder}: frame {frame} is damaged ({error}). Delete "
+                f"{self.folder.parent} and prepare again."
             ) from error
 
     def _read_bytes(self, start: int, out: NDArray[np.uint8]) -> None:
@@ -165,6 +241,10 @@ def _opened(path: Path) -> int:
         return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     except OSError as error:
         raise StoreError(f"{path} cannot be read ({error}). Prepare again.") from error
+
+
+def _open_store(folder: Path, unfinished: bool) -> FrameStore:
+    return FrameStore(folder, unfinished=unfinished)
 
 
 def _mapped(path: Path) -> mmap.mmap:

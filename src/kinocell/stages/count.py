@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kinocell.config import RunConfig
+import numpy as np
+
+from kinocell.config import PrepareConfig
 from kinocell.console import progress, say
 from kinocell.data import changes
 from kinocell.data.decode import decoder_name
@@ -17,40 +19,41 @@ from kinocell.data.file_frames import FileFramesWriter, FileSettings
 from kinocell.data.manifest import Manifest
 from kinocell.data.workers import ordered_results
 from kinocell.errors import VideoError
+from kinocell.stages import prepare_lists
 
 
-def count(folder: Path, manifest: Manifest, config: RunConfig) -> FileFramesWriter:
+def count(folder: Path, manifest: Manifest, config: PrepareConfig, split: str) -> None:
     """Decode all videos that are not counted yet, and write down what they hold.
 
     Args:
-        folder: For the counts.
+        folder: The prepared one.
         manifest: The videos.
-        config: Its section `prepare`.
+        config: Of the stage.
+        split: Which official split, or all.
 
-    Returns:
-        The counts, whose index is not written yet.
+    Raises:
+        ManifestError: Without the unreadable videos the list makes no sense.
+        StoreError: Too many unreadable videos.
     """
     counts = FileFramesWriter(
-        folder,
-        FileSettings(
-            short_side_px=config.prepare.short_side_px,
-            decoder=decoder_name(config.prepare.decoder),
-        ),
+        folder / "frames",
+        FileSettings(short_side_px=config.short_side_px, decoder=decoder_name(config.decoder)),
     )
-    counts.keep(changes.num_unchanged(counts.records, manifest))
-    done = len(counts.records)
+    found = prepare_lists.compare(counts.records, manifest, config, retry_crashes=True)
+    todo, numbers = found.todo, np.array(found.record_of_row)
+    numbers[todo] = len(counts.records) + np.arange(len(todo))
+    done = len(manifest) - len(todo)
     if done:
         say(f"prepare: going on after {done} of {len(manifest)} videos")
-    todo = range(done, len(manifest))
     tasks = [
         FileTask(
             path=manifest.path(row),
             spans=((float(manifest.start_seconds[row]), float(manifest.end_seconds[row])),),
-            decoder=config.prepare.decoder,
+            decoder=config.decoder,
         )
         for row in todo
     ]
-    results = ordered_results(file_facts, tasks, config.prepare.workers)
+    results = ordered_results(file_facts, tasks, config.workers)
     shown = progress(
         zip(todo, results, strict=True),
         label="prepare",
@@ -60,9 +63,9 @@ def count(folder: Path, manifest: Manifest, config: RunConfig) -> FileFramesWrit
     )
     for row, facts in shown:
         source = {"bytes": facts.bytes, "mtime_ns": facts.mtime_ns, "sha256": facts.sha256}
-        found = _found(facts, manifest.path(row), config.prepare.short_side_px)
-        counts.add({**changes.row_key(manifest, row), **source}, found)
-    return counts
+        counted = _found(facts, manifest.path(row), config.short_side_px)
+        counts.add({**changes.row_key(manifest, row), **source}, counted)
+    prepare_lists.conclude(folder, manifest, counts, numbers, config.max_skipped, split)
 
 
 def _found(facts: FileFacts, path: Path, short_side_px: int) -> Examined | VideoError:

@@ -168,5 +168,6 @@ def _settings(config: RunConfig) -> dict[str, Any]:
     weights = (folder / f"{config.evaluate.weights}.safetensors").read_bytes()
     return {
         "evaluate": to_dict(config.evaluate),
+        "videos": folders.prepared_contents(folders.prepared_folder(config)),
         "weights_sha256": hashlib.sha256(weights).hexdigest()[:16],
     }

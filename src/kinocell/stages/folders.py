@@ -17,6 +17,14 @@ def prepared_folder(config: RunConfig) -> Path:
     return Path(config.prepared) if config.prepared else Path(config.out) / "prepare"
 
 
+def prepared_contents(prepared: Path) -> str:
+    """A short hash of a prepared folder's videos: files, parts, labels and splits.
+
+    Part of the settings of every stage that reads them, so that none stands for other videos.
+    """
+    return str(runs.stage_summary(prepared).get("contents", ""))
+
+
 def search_folder(config: RunConfig) -> Path:
     """OUT/search."""
     return Path(config.out) / "search"

@@ -9,33 +9,30 @@ OUT/prepare/frames/        the frame store
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from kinocell import runs
 from kinocell.config import RunConfig
-from kinocell.console import progress, say
-from kinocell.data import changes, decode, synthetic
+from kinocell.console import say
+from kinocell.data import decode, synthetic
 from kinocell.data.cuts import halves, split_by_group
 from kinocell.data.datasets import LIST_NAME, SEVERAL_SPLITS, read_dataset
-from kinocell.data.encoding import EncodedVideo, encode_frames
-from kinocell.data.file_frames import FileFramesWriter
-from kinocell.data.frames import StoreSettings
-from kinocell.data.manifest import NO_SPLIT, SPLITS, Manifest
+from kinocell.data.frames import read_settings
+from kinocell.data.manifest import NO_SPLIT, Manifest
 from kinocell.data.manifest_csv import ALL
-from kinocell.data.store_writer import StoreWriter, only_writer
-from kinocell.data.workers import ordered_results
-from kinocell.errors import ManifestError, StoreError, VideoError
-from kinocell.stages import folders
+from kinocell.data.store_writer import only_writer
+from kinocell.errors import ManifestError
+from kinocell.stages import folders, prepare_lists, prepare_store
 from kinocell.stages.count import count
 
 
 def prepare(config: RunConfig, *, manifest: Manifest | None = None) -> Path:
     """Fill the frame store; goes on where an earlier run stopped, does nothing when it is done.
+
+    A finished store follows its list: new and changed videos are decoded, others are not.
 
     Args:
         config: `data`, `dataset`, `split`, `out`, `prepared`, `seed`, and the sections `prepare`
@@ -47,12 +44,15 @@ def prepare(config: RunConfig, *, manifest: Manifest | None = None) -> Path:
 
     Raises:
         ManifestError: The list of videos is empty or contradictory.
-        StoreError: More unreadable videos than `max_skipped`, or a video that changed since.
+        StoreError: More unreadable videos than `max_skipped`; the folder holds other videos; the
+            disk has no room.
         RunError: The folder was prepared with other settings; the disk is full.
     """
     folder = folders.prepared_folder(config)
     embedded = manifest is None and not config.data
     source = Path(config.data).absolute() if config.data else folder.parent / "videos"
+    if (folder / "frames" / "settings.json").exists():
+        read_settings(folder / "frames")  # of another format: that comes before other settings
     before = _settings_before(folder)
     split = _wanted_split(config, before)
     if manifest is None and before and (folder / "done.json").exists() and not source.exists():
@@ -78,19 +78,20 @@ def prepare(config: RunConfig, *, manifest: Manifest | None = None) -> Path:
     if no_split:
         manifest = split_by_group(manifest, settings["test_fraction"], settings["seed"])
     _tell_missing(folder, manifest, config.prepare.max_missing)
-    if runs.stage_is_done(folder, settings):
-        changes.refuse_changes(folder, manifest)
-        folders.remember(config, anew=False)
-        say(f"prepare: {_summary_line(folder)}.")
-        return folder
+    settings = _wherever_it_lies(before, settings)
+    if before and runs.stage_is_done(folder, settings):
+        if prepare_lists.is_up_to_date(folder, manifest, config.prepare):
+            folders.remember(config, anew=False)
+            say(f"prepare: {_summary_line(folder)}.")
+            return folder
+        say(f"prepare: {manifest.root} has changed since {folder} was prepared")
     _tell(manifest, source, no_split, settings)
     with only_writer(folder / "frames"):
-        store = (
-            _fill(folder, manifest, config)
-            if config.prepare.store
-            else count(folder / "frames", manifest, config)
-        )
-        _conclude(folder, manifest, store, config.prepare.max_skipped, split)
+        if config.prepare.store:
+            prepare_store.fill(folder, manifest, config.prepare, settings, split)
+        else:
+            runs.stage_is_done(folder, settings)
+            count(folder, manifest, config.prepare, split)
     folders.remember(config, anew=False)
     return folder
 
@@ -129,7 +130,8 @@ def _settings(
         "decoder": decode.decoder_name(config.prepare.decoder),
     }
     if config.prepare.store:
-        settings |= {"codec": config.prepare.codec, "jpeg_quality": config.prepare.jpeg_quality}
+        names = ("codec", "jpeg_quality", "frames_per_video")
+        settings |= {name: getattr(config.prepare, name) for name in names}
     else:
         settings["store"] = False
     settings |= {"dataset": config.dataset} if config.dataset else {}
@@ -143,13 +145,23 @@ def _settings(
     return settings
 
 
+def _wherever_it_lies(before: Mapping[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings, with the place of the videos that the folder remembers.
+
+    The same videos in another place, or in another list, are no other setting: what is stored is
+    found by names and contents. Embedded videos and own ones stay apart.
+    """
+    data = before.get("data", "")
+    return settings | {"data": data} if data and settings["data"] else settings
+
+
 def _tell_missing(folder: Path, manifest: Manifest, max_missing: int) -> None:
     """Write down what a collection's list names and its folder lacks; stop at too many."""
     missing = manifest.missing.tolist()
     if not missing:
         return
     path = folder / "missing.csv"
-    runs.write_text(path, _csv_text(("path",), [(name,) for name in missing]))
+    runs.write_text(path, prepare_lists.csv_text(("path",), [(name,) for name in missing]))
     listed = len(missing) + len(manifest)
     found = f"{len(missing)} of {listed} listed videos are not in {manifest.root}"
     if len(missing) > max_missing:
@@ -191,161 +203,7 @@ def _tell(manifest: Manifest, source: Path, no_split: bool, settings: Mapping[st
         say(f"prepare: a search will not be possible with these videos. {error}")
 
 
-# --- the store ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Task:
-    """One video for a worker."""
-
-    path: str
-    start_seconds: float
-    end_seconds: float
-    short_side_px: int
-    codec: Any
-    jpeg_quality: int
-    decoder: decode.Decoder
-
-
-def _fill(folder: Path, manifest: Manifest, config: RunConfig) -> StoreWriter:
-    store = StoreWriter(
-        folder / "frames",
-        StoreSettings(
-            short_side_px=config.prepare.short_side_px,
-            codec=config.prepare.codec,
-            jpeg_quality=config.prepare.jpeg_quality,
-            decoder=decode.decoder_name(config.prepare.decoder),
-        ),
-    )
-    store.keep(changes.num_unchanged(store.records, manifest))
-    done = len(store.records)
-    if done:
-        say(f"prepare: going on after {done} of {len(manifest)} videos")
-    todo = range(done, len(manifest))
-    tasks = [
-        _Task(
-            path=str(manifest.path(row)),
-            start_seconds=float(manifest.start_seconds[row]),
-            end_seconds=float(manifest.end_seconds[row]),
-            short_side_px=config.prepare.short_side_px,
-            codec=config.prepare.codec,
-            jpeg_quality=config.prepare.jpeg_quality,
-            decoder=config.prepare.decoder,
-        )
-        for row in todo
-    ]
-    results = ordered_results(_encode, tasks, config.prepare.workers)
-    shown = progress(
-        zip(todo, results, strict=True),
-        label="prepare",
-        total=len(manifest),
-        unit="videos",
-        done=done,
-    )
-    for row, (source, video) in shown:
-        store.add({**changes.row_key(manifest, row), **source}, video)
-    return store
-
-
-def _conclude(
-    folder: Path,
-    manifest: Manifest,
-    store: StoreWriter | FileFramesWriter,
-    max_skipped: int,
-    split: str,
-) -> None:
-    """Write the lists, unless too many videos were unreadable."""
-    kept = [row for row, record in enumerate(store.records) if "skipped" not in record]
-    skipped = [record for record in store.records if "skipped" in record]
-    reasons = [(r["path"], r.get("kind", ""), r["skipped"]) for r in skipped]
-    runs.write_text(folder / "skipped.csv", _csv_text(("path", "kind", "reason"), reasons))
-    if len(skipped) > max_skipped:
-        more = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
-        raise StoreError(
-            f"{len(skipped)} of {len(manifest)} videos cannot be read: "
-            f"{skipped[0]['skipped']}{more} All are in {folder / 'skipped.csv'}. Repair or "
-            f"remove them, or allow them with --max-skipped {len(skipped)}; nothing that was "
-            "prepared is lost."
-        )
-    readable = manifest.select(kept)
-    readable.check()
-    store.finish()
-    records = [store.records[row] for row in kept]
-    columns = {
-        "num_frames": [record["num_frames"] for record in records],
-        "fps": [f"{record['fps']:.6g}" for record in records],
-        "seconds": [f"{record['seconds']:.6g}" for record in records],
-    }
-    runs.write_text(folder / "manifest.csv", readable.csv_text(**columns))
-    runs.write_json(
-        folder / "source.json",
-        {"root": str(manifest.root), "split": split, "class_names": list(manifest.class_names)},
-    )
-    frames = sum(record["num_frames"] for record in records)
-    summary = {
-        "videos": len(kept),
-        "skipped": len(skipped),
-        "frames": frames,
-        "store_bytes": store.records[-1]["end_byte"],
-        "classes": list(manifest.class_names),
-        "splits": _split_counts(readable),
-    }
-    runs.finish_stage(folder, summary)
-    mib = summary["store_bytes"] / 2**20
-    where = f"{mib:.1f} MiB in {folder / 'frames'}" if mib else f"counted, not stored: {folder}"
-    say(
-        f"prepare: {len(kept)} videos, {frames} frames, {where}"
-        + (f"; {len(skipped)} skipped, see {folder / 'skipped.csv'}" if skipped else "")
-    )
-
-
-def _split_counts(manifest: Manifest) -> dict[str, Any]:
-    """Videos per split; of each numbered one where there are several."""
-    if manifest.numbered:
-        return {number: _split_counts(manifest.choose(number)) for number in manifest.numbered}
-    return {name: len(manifest.rows(name)) for name in SPLITS}
-
-
-def _csv_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    return text.getvalue()
-
-
 def _summary_line(folder: Path) -> str:
     summary = runs.stage_summary(folder)
     skipped = f", {summary['skipped']} skipped" if summary["skipped"] else ""
     return f"already prepared: {summary['videos']} videos{skipped} in {folder}"
-
-
-# --- the workers -------------------------------------------------------------------------------
-
-Result = tuple[dict[str, Any], EncodedVideo | str]
-"""What identifies the file, and its frames or the reason why there are none."""
-
-
-def _encode(task: _Task) -> Result:
-    """Decode, resize and encode one video; runs in a worker."""
-    path = Path(task.path)
-    source: dict[str, Any] = {"bytes": None, "mtime_ns": None, "sha256": None}
-    try:
-        status = path.stat()
-        source = {
-            "bytes": status.st_size,
-            "mtime_ns": status.st_mtime_ns,
-            "sha256": changes.sha256(path),
-        }
-    except OSError as error:
-        reason = f"{path} cannot be read: {error.strerror or error}."
-        return source | {"kind": "missing"}, reason
-    try:
-        frames = decode.stream_frames(
-            path,
-            task.short_side_px,
-            start_seconds=task.start_seconds,
-            end_seconds=task.end_seconds,
-            decoder=task.decoder,
-        )
-        return source, encode_frames(frames, task.codec, task.jpeg_quality, str(path))
-    except VideoError as error:
-        return source | {"kind": error.kind}, str(error)

@@ -221,6 +221,7 @@ def search_settings(
     settings: dict[str, Any] = {
         "seed": config.seed,
         "split": split_fingerprint(prepared.manifest),
+        "videos": folders.prepared_contents(prepared.folder),
         "clips": folders.clip_settings(config.clips),
         "search": to_dict(config.search),
         **folders.augment_settings(of_search(config.augment)),

@@ -230,6 +230,7 @@ def train_settings(config: RunConfig, prepared: Prepared, genotype: Genotype) ->
     return {
         "seed": config.seed,
         "split": split_fingerprint(prepared.manifest),
+        "videos": folders.prepared_contents(prepared.folder),
         "clips": folders.clip_settings(config.clips),
         "train": to_dict(config.train),
         "genotype": genotype.to_dict()["nodes"],
