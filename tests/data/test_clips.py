@@ -404,4 +404,5 @@ def test_minus_one_worker_leaves_a_core_free(monkeypatch: pytest.MonkeyPatch) ->
     for cores, workers in ((1, 0), (2, 0), (4, 3), (64, 8)):
         monkeypatch.setattr(rooms, "num_cores", lambda cores=cores: cores)
         assert rooms.loader_workers(-1) == workers
+        assert rooms.loader_workers(-1, gpu=True) == min(cores - 1, 8)
     assert rooms.loader_workers(5) == 5

@@ -269,7 +269,7 @@ def _made(
     method: StartMethod,
 ) -> Iterator[Made]:
     """Batches in the order of `steps`, made here or by the processes of `prepared`."""
-    if (count := loader_workers(workers)) == 0:
+    if (count := loader_workers(workers, gpu=pinned)) == 0:
         yield from made_here(job, steps, pinned=pinned)
         return
     loaders = prepared.loaders.get((count, method))
@@ -307,9 +307,13 @@ def _one_size(store: FrameStore | FileFrames, rows: NDArray[np.int64]) -> bool:
     return bool((heights == heights[0]).all() and (widths == widths[0]).all())
 
 
-def loader_workers(workers: int) -> int:
-    """How many loader processes a setting stands for; -1 leaves one core to the training."""
+def loader_workers(workers: int, *, gpu: bool = False) -> int:
+    """How many loader processes a setting stands for; -1 leaves one core to the training.
+
+    Where two cores do the training too, -1 means none: a clip takes them 30 ms to learn from and
+    1 ms to load, and two processes more would only take turns with them.
+    """
     cores = num_cores()
     if workers >= 0:
         return min(workers, cores)
-    return 0 if cores <= 2 else min(MOST_WORKERS, cores - 1)
+    return 0 if cores <= 2 and not gpu else min(MOST_WORKERS, cores - 1)
