@@ -73,3 +73,10 @@ def test_library_is_known_to_few_files_only(library: str) -> None:
         if any(module.split(".")[0] == library for module in imported_modules(path))
     }
     assert users == OUTSIDE[library]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "baselines").glob("*.py")), ids=lambda p: p.name)
+def test_baseline_knows_torch_errors_and_its_own_room_only(path: Path) -> None:
+    # So that its file can be read beside the paper, and taken elsewhere, without the house.
+    own = [module for module in imported_modules(path) if module.startswith("kinocell")]
+    assert {room_of(module) for module in own} <= {"baselines", "errors"}
