@@ -17,16 +17,20 @@ from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from kinocell.data.decoded import CUT_OFF_SHARE, MOST_PIXELS, DecodedFrame, Frame, check_size
+from kinocell.data.decoded import (
+    CUT_OFF_SHARE,
+    MOST_PIXELS,
+    DecodedFrame,
+    Frame,
+    check_size,
+    ends_early,
+)
 from kinocell.errors import VideoError
 
 NAME = f"PyAV {av.__version__}"
 
 ENDS_IN_HEADER = ("matroska", "mov,", "flv")
 """Formats whose length is written down, and not guessed from the size of the file."""
-
-REORDERING_SECONDS = 0.5
-"""Ends of packets are known so well."""
 
 
 def decoded(path: Path) -> Generator[DecodedFrame, None, None]:
@@ -40,7 +44,12 @@ def decoded(path: Path) -> Generator[DecodedFrame, None, None]:
     first: float | None = None
     try:
         # Only local files: a playlist in disguise must not reach out into the network.
-        with av.open(str(path.absolute()), options={"protocol_whitelist": "file"}) as container:
+        # Titles in another alphabet than UTF-8 are none of our business.
+        with av.open(
+            str(path.absolute()),
+            options={"protocol_whitelist": "file"},
+            metadata_errors="replace",
+        ) as container:
             stream = _video_stream(container, path)
             held = _Held(container, stream)
             for packet in container.demux():
@@ -85,6 +94,8 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     """The first moving picture; a cover picture in a music file is none."""
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
+            if getattr(stream, "codec_context", None) is None:  # unlike what its type says
+                raise VideoError(f"{path} is coded in a way that FFmpeg does not know.")
             check_size(path, stream.height or 0, stream.width or 0)
             stream.thread_type = "NONE"
             stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
@@ -129,7 +140,7 @@ class _Held:
                 f"{path} is cut off: it announces {self._announced} frames and holds {count}.",
                 "truncated",
             )
-        if self._end_seconds < CUT_OFF_SHARE * self._seconds - REORDERING_SECONDS:
+        if ends_early(self._end_seconds, self._packets, self._seconds):
             raise VideoError(
                 f"{path} is cut off: it announces {self._seconds:.1f} seconds and ends after "
                 f"{self._end_seconds:.1f}.",
