@@ -157,6 +157,31 @@ def test_long_narrow_picture_is_too_large_once_it_is_resized(tmp_path: Path) -> 
     assert caught.value.kind == "too large"
 
 
+def test_title_in_another_alphabet_is_no_damage(
+    tmp_path: Path, write_video: Writer, moving: Frames
+) -> None:
+    path = tmp_path / "title.avi"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "Cafe XX"
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 96, 160, "yuv420p"
+        for pixels in moving[:5]:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    data = path.read_bytes()
+    assert b"Cafe XX" in data
+    path.write_bytes(data.replace(b"Cafe XX", b"Caf\xe9 XX"))  # Latin-1, as old programs write it
+    assert count_frames(path) == 5
+
+
+def test_unknown_codec_is_undecodable(tmp_path: Path, write_video: Writer, moving: Frames) -> None:
+    path = write_video(tmp_path / "a.mkv", moving[:5])
+    data = path.read_bytes()
+    assert b"V_MPEG4/ISO/AVC" in data
+    path.write_bytes(data.replace(b"V_MPEG4/ISO/AVC", b"V_UNHEARD/OF/IT"))
+    assert fault(path).kind == "undecodable"
+
+
 def test_kinds_tell_apart_what_is_no_video(tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("no video at all\n" * 50, encoding="utf-8")

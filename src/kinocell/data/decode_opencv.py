@@ -20,13 +20,22 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 import cv2
 import numpy as np
 
-from kinocell.data.decoded import CUT_OFF_SHARE, DecodedFrame, Frame, check_size
+from kinocell.data.decoded import (
+    CUT_OFF_SHARE,
+    DecodedFrame,
+    Frame,
+    check_size,
+    ends_early,
+)
 from kinocell.errors import VideoError
 
 NAME = f"OpenCV {cv2.__version__}"
 
 COUNTED_SUFFIXES = (".avi", ".mp4", ".m4v", ".mov")
-"""Their headers hold a number of frames; for other files OpenCV makes one up from the length."""
+"""Their headers hold a number of frames."""
+
+TIMED_SUFFIXES = (".mkv", ".webm", ".flv")
+"""Their headers hold a length, of which OpenCV makes up a number of frames."""
 
 MILLISECONDS = 1000.0
 
@@ -62,9 +71,16 @@ def decoded(path: Path) -> Generator[DecodedFrame, None, None]:
             count += 1
     finally:
         capture.release()
-    if path.suffix.lower() in COUNTED_SUFFIXES and count < CUT_OFF_SHARE * announced - 1:
+    suffix = path.suffix.lower()
+    if suffix in COUNTED_SUFFIXES and count < CUT_OFF_SHARE * announced - 1:
         raise VideoError(
             f"{path} is cut off: it announces {announced:.0f} frames and holds {count}.",
+            "truncated",
+        )
+    length, end = announced * interval_seconds, before - first + interval_seconds
+    if suffix in TIMED_SUFFIXES and ends_early(end, count, length):
+        raise VideoError(
+            f"{path} is cut off: it announces {length:.1f} seconds and ends after {end:.1f}.",
             "truncated",
         )
 

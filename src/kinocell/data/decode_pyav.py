@@ -18,16 +18,20 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from kinocell.data.decoded import CUT_OFF_SHARE, MOST_PIXELS, DecodedFrame, Frame, check_size
+from kinocell.data.decoded import (
+    CUT_OFF_SHARE,
+    MOST_PIXELS,
+    DecodedFrame,
+    Frame,
+    check_size,
+    ends_early,
+)
 from kinocell.errors import VideoError
 
 NAME = f"PyAV {av.__version__}"
 
 ENDS_IN_HEADER = ("matroska", "mov,", "flv")
 """Formats whose length is written down, and not guessed from the size of the file."""
-
-REORDERING_SECONDS = 0.5
-"""Ends of packets are known so well."""
 
 
 def decoded(path: Path) -> Generator[DecodedFrame, None, None]:
@@ -118,8 +122,8 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     """The first moving picture; a cover picture in a music file is none."""
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
-            if stream.codec_context is None:
-                raise VideoError(f"{path} has pictures of a kind that no decoder is known for.")
+            if getattr(stream, "codec_context", None) is None:  # unlike what its type says
+                raise VideoError(f"{path} is coded in a way that FFmpeg does not know.")
             check_size(path, stream.height or 0, stream.width or 0)
             stream.thread_type = "NONE"
             stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
@@ -164,7 +168,7 @@ class _Held:
                 f"{path} is cut off: it announces {self._announced} frames and holds {count}.",
                 "truncated",
             )
-        if self._end_seconds < CUT_OFF_SHARE * self._seconds - REORDERING_SECONDS:
+        if ends_early(self._end_seconds, self._packets, self._seconds):
             raise VideoError(
                 f"{path} is cut off: it announces {self._seconds:.1f} seconds and ends after "
                 f"{self._end_seconds:.1f}.",

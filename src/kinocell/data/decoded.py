@@ -21,6 +21,10 @@ MOST_PIXELS = 2**26
 CUT_OFF_SHARE = 0.95
 """A file that holds fewer than this share of the frames or seconds it announces is cut off."""
 
+END_SLACK_SECONDS = 0.2
+END_SLACK_FRAMES = 2
+"""The end of a video is known so well: not every file says how long its last frame is shown."""
+
 Frame = NDArray[np.uint8]
 
 
@@ -63,6 +67,19 @@ def resized(height: int, width: int, short_side: int | None) -> tuple[int, int]:
         return height, width
     scale = short_side / min(height, width)
     return max(round(height * scale), 1), max(round(width * scale), 1)
+
+
+def ends_early(end_seconds: float, num_frames: int, announced_seconds: float) -> bool:
+    """Whether a video ends clearly before its header says.
+
+    >>> ends_early(2.32, num_frames=58, announced_seconds=2.4)
+    False
+    >>> ends_early(1.84, num_frames=46, announced_seconds=2.4)
+    True
+    """
+    frame_seconds = end_seconds / max(num_frames, 1)
+    slack = max(END_SLACK_FRAMES * frame_seconds, END_SLACK_SECONDS)
+    return end_seconds + slack < CUT_OFF_SHARE * announced_seconds
 
 
 def check_size(name: Path, height: int, width: int) -> None:
