@@ -148,6 +148,8 @@ def _plain(message: str, keys: list[str]) -> str:
     if wrong := re.search(r'key "([^"]+)":\s+.*Got value: (.*)', message, re.DOTALL):
         kinds = {option.key: option for option in opts.config_options(RunConfig())}
         allowed = _allowed(kinds[wrong[1]], wrong[2]) if wrong[1] in kinds else "wrong kind."
+        if wrong[1] in kinds and kinds[wrong[1]].kind is str:
+            allowed = f'it takes a text. Write a number in quotes: "{wrong[2]}"'
         return f"{wrong[1]} is {wrong[2]!r}; {allowed}"
     return " ".join(message.split())
 
