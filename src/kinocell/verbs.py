@@ -115,6 +115,17 @@ def _prepare(request: Request) -> None:
     result(folder)
 
 
+def _download(request: Request) -> None:
+    from kinocell.data.collections import COLLECTIONS, download
+
+    if len(request.words) != 1:
+        raise UsageError(f"Name one collection: {', '.join(COLLECTIONS)}.")
+    (name,) = request.words
+    folder = Path(request.own["to"] or name)
+    result(download(name, folder, request.own["mirror"] or ""))
+    say(f"Next: kinocell prepare --dataset {name} --root {folder}")
+
+
 def _search(request: Request) -> None:
     from kinocell.stages.search import search
 
@@ -257,6 +268,7 @@ def _list(request: Request) -> None:
         "ops": lambda: _table("kinocell.space.ops", "OPS"),
         "datasets": lambda: _table("kinocell.data.datasets", "DATASETS"),
         "baselines": lambda: _table("kinocell.baselines.table", "BASELINES"),
+        "collections": lambda: _table("kinocell.data.collections", "COLLECTIONS"),
     }
     for word in request.words:
         if word not in kinds:
@@ -292,6 +304,7 @@ VERBS: dict[str, Verb] = {
             ("kinocell run --preset demo --out demo-run", "embedded videos, a few minutes"),
             ("kinocell run --data videos --out my-run", "a folder with a folder per class"),
             ("kinocell run --data list.csv --out my-run --search.epochs 20", "a csv"),
+            ("kinocell run --dataset hmdb51 --root hmdb51 --split 2 --out my-run", "a collection"),
             ("kinocell run --out my-run", "go on with a run that was stopped"),
         ),
     ),
@@ -370,6 +383,10 @@ VERBS: dict[str, Verb] = {
         section="prepare",
         examples=(
             ("kinocell prepare --data videos --out my-run", "all of them must decode"),
+            (
+                "kinocell prepare --dataset ucf101 --root ucf101 --split all --prepared store",
+                "archive or folders, one store for the three official splits",
+            ),
             ("kinocell prepare --data videos --out my-run --max-skipped 3", "three may fail"),
             ("kinocell prepare --data videos --prepared store", "a store for several runs"),
             ("kinocell prepare --data videos --out my-run --no-store", "keeps no frames, but slow"),
@@ -418,6 +435,22 @@ VERBS: dict[str, Verb] = {
         settings=("out", "prepared", "split", "device", "evaluate"),
         section="evaluate",
         examples=(("kinocell evaluate --out my-run --views 5", "five clips per video"),),
+    ),
+    "download": Verb(
+        action=_download,
+        summary="Fetch a public collection of videos; goes on where it stopped.",
+        own=(
+            Option(key="to", kind=str, help="Folder for the archive. Empty: the name."),
+            Option(
+                key="mirror", kind=str,
+                help="Address of the same file elsewhere, asked before the official hosts.",
+            ),
+        ),
+        words="NAME",
+        examples=(
+            ("kinocell download ucf101 --to videos/ucf101", "6.5 GiB"),
+            ("kinocell download hmdb51 --mirror https://example.org/hmdb51_org.rar", "a copy"),
+        ),
     ),
     "predict": Verb(
         action=_predict,
@@ -482,7 +515,7 @@ VERBS: dict[str, Verb] = {
     "list": Verb(
         action=_list,
         summary="What there is to choose from.",
-        words="[presets|strategies|ops|datasets|baselines]",
+        words="[presets|strategies|ops|datasets|collections|baselines]",
         examples=(("kinocell list ops", "the operators of the search space"),),
     ),
 }  # fmt: skip

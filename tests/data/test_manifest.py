@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.dtypes import StringDType
 
+from kinocell.data.columns import first_repeat, strings
 from kinocell.data.cuts import halves, split_by_group
 from kinocell.data.manifest import Manifest, from_names
 from kinocell.data.manifest_csv import csv_dataset
@@ -249,3 +253,101 @@ def test_parts_of_one_file_in_two_splits_are_refused() -> None:
 def test_another_way_to_write_a_path_is_the_same_file(again: str) -> None:
     with pytest.raises(ManifestError, match="is listed twice"):
         from_names(Path(), ["a.mp4", "b.mp4", again], ["x", "y", "x"])
+
+
+# --- numbered splits ---------------------------------------------------------------------------
+
+
+def numbered(**changes: list[str]) -> Manifest:
+    splits = {"1": ["train", "train", "test", "unused"], "2": ["test", "train", "train", "test"]}
+    return from_names(
+        Path("videos"),
+        ["a.mp4", "b.mp4", "c.mp4", "d.mp4"],
+        ["y", "x", "y", "x"],
+        numbered=splits | changes,
+        class_names=["y", "x"],
+    )
+
+
+def test_one_of_several_splits_is_chosen_by_number() -> None:
+    made = numbered()
+    assert made.rows("train").tolist() == []  # nothing counts before one is chosen
+    assert made.choose("1").rows("train").tolist() == [0, 1]
+    assert made.choose("1").rows("test").tolist() == [2]  # the unused one is in neither
+    assert made.choose("2").rows("test").tolist() == [0, 3]
+    with pytest.raises(ManifestError, match=r"no split '3'.*Known: 1, 2\."):
+        made.choose("3")
+
+
+def test_every_numbered_split_is_checked() -> None:
+    with pytest.raises(ManifestError, match="without training videos"):
+        numbered(**{"2": ["train", "test", "train", "test"]})
+
+
+def test_numbered_splits_and_the_order_of_classes_are_saved(tmp_path: Path) -> None:
+    made = numbered()
+    made.save(tmp_path / "saved.csv")
+    again = csv_dataset(tmp_path / "saved.csv", class_names=["y", "x"])
+    assert again.class_names == ("y", "x")
+    assert again.labels.tolist() == made.labels.tolist() == [0, 1, 0, 1]
+    assert {n: s.tolist() for n, s in again.numbered.items()} == {
+        n: s.tolist() for n, s in made.numbered.items()
+    }
+    chosen = csv_dataset(tmp_path / "saved.csv", "2")
+    assert chosen.splits.tolist() == made.numbered["2"].tolist()
+    assert not chosen.numbered
+    with pytest.raises(ManifestError, match=r"no column split_7.* Known: split_1, split_2"):
+        csv_dataset(tmp_path / "saved.csv", "7")
+    with pytest.raises(ManifestError, match="has the class 'y', which is none of the 1"):
+        csv_dataset(tmp_path / "saved.csv", class_names=["x"])
+
+
+def test_selected_rows_keep_their_numbered_splits() -> None:
+    few = numbered().select([3, 0])
+    assert few.choose("2").rows("test").tolist() == [0, 1]
+
+
+# --- at size -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["files", "groups"])
+def test_a_long_list_keeps_no_python_object_per_video(tmp_path: Path, kind: str) -> None:
+    count = 60_000
+    lines = ["path,label,split" + (",group" if kind == "groups" else "")]
+    for i in range(count):
+        part = "test" if i % 7 == 0 else "train"
+        group = f",person {i % 7} {i // 35:05d}" if kind == "groups" else ""
+        name = f"a long class name {i % 5}/video number {i * 7919 % count:08d}.mp4"
+        lines.append(f"{name},{i % 5},{part}{group}")
+    path = tmp_path / "list.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    del lines
+    before = sys.getallocatedblocks()
+    made = csv_dataset(path)
+    gc.collect()
+    assert sys.getallocatedblocks() - before < count // 20
+    assert len(made) == count
+    assert made.paths.dtype == StringDType()
+    assert made.path(count - 1).name == f"video number {(count - 1) * 7919 % count:08d}.mp4"
+    first, second = halves(made, made.rows("train"), 0)
+    assert not set(made.groups[first].tolist()) & set(made.groups[second].tolist())
+
+
+def test_a_late_line_of_a_long_list_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    rows = [f'"{i}\n.mp4",{i % 2}' for i in range(5000)]  # a name over two lines
+    for bad, message in (
+        (",1", "line 10003: the path is empty"),
+        ("a,b,c", "line 10003: more cells"),
+    ):
+        path.write_text("\n".join(["path,label", "", *rows, bad]) + "\n", encoding="utf-8")
+        with pytest.raises(ManifestError, match=message):
+            csv_dataset(path)
+
+
+def test_repeats_are_found_among_equal_hashes_only_if_they_are_repeats() -> None:
+    names = strings(["a", "b", "a", "c", "a"])
+    assert first_repeat(names) == 2
+    starts = np.array([0.0, 0.0, 1.0, 0.0, 2.0])
+    assert first_repeat(names, starts) is None
+    assert first_repeat(names, np.array([0.0, 0.0, 1.0, 0.0, 1.0])) == 4

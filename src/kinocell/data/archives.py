@@ -7,7 +7,6 @@ with `rar`, rar.
 from __future__ import annotations
 
 import contextlib
-import errno
 import re
 import shutil
 import zlib
@@ -223,22 +222,34 @@ def _is_there(member: Member, folder: Path) -> bool:
 
 
 def _write(reader: Reader, todo: list[Member], folder: Path, archive: Path, total: int) -> None:
-    """Write members that are missing; those that cannot be checked go again if the reader fails."""
+    """Write members that are missing; a damaged one does not cost the others.
+
+    Raises:
+        ArchiveError: What is wrong with the first damaged one, or with the archive. Files that
+            have no checksum are then taken back: any of them may be the damaged one.
+    """
     unchecked: list[Path] = []
+    damaged: list[ArchiveError] = []
+    shown = progress(
+        reader.contents(todo),
+        label=f"extract {archive.name}",
+        total=total,
+        unit="files",
+        done=total - len(todo),
+    )
     try:
-        for member, content in progress(
-            reader.contents(todo),
-            label=f"extract {archive.name}",
-            total=total,
-            unit="files",
-            done=total - len(todo),
-        ):
+        for member, content in shown:
             path = folder / member.name
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _appearing(path) as file:
-                _copy(member, content, file, archive)
-            if member.crc32 is None:
-                unchecked.append(path)
+            try:
+                with _appearing(path) as file:
+                    _copy(member, content, file, archive)
+            except ArchiveError as error:
+                damaged.append(error)
+            else:
+                unchecked += [path] if member.crc32 is None else []
+        if damaged:
+            raise damaged[0]
     except ArchiveError:
         for path in unchecked:
             path.unlink()
@@ -253,13 +264,6 @@ def _appearing(path: Path) -> Iterator[IO[bytes]]:
         with temporary.open("wb") as file:
             yield file
         temporary.replace(path)
-    except OSError as error:
-        if error.errno in (*runs.DISK_FULL, errno.EFBIG):
-            raise ArchiveError(
-                f"The disk is full: {path} was not written. What is there already is kept; make "
-                "room and run the same command again."
-            ) from error
-        raise
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
