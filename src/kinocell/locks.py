@@ -127,6 +127,20 @@ def only_run(folder: Path) -> Iterator[Lock]:
         lock.release()
 
 
+def forget(folder: Path, hosts: set[str]) -> None:
+    """Remove the locks that runs on other machines have left in the stages of a run folder.
+
+    Only for somebody who knows that those machines no longer work on it.
+    """
+    for path in folder.glob(f"*/{NAME}"):
+        try:
+            owner = json.loads(path.read_text(encoding="utf-8")).get("host")
+        except (ValueError, FileNotFoundError):
+            continue  # let go already
+        if owner in hosts - {socket.gethostname()}:
+            path.unlink(missing_ok=True)
+
+
 def _ourselves() -> dict[str, Any]:
     return {
         "pid": os.getpid(),

@@ -514,8 +514,8 @@ VERBS: dict[str, Verb] = {
     ),
     "list": Verb(
         action=_list,
-        summary="What there is to choose from.",
-        words="[presets|strategies|ops|datasets|collections|baselines]",
+        summary="What there is to choose from: presets, ops, datasets and more.",
+        words="[WHAT...]",
         examples=(("kinocell list ops", "the operators of the search space"),),
     ),
 }  # fmt: skip

@@ -44,7 +44,7 @@ def test_varied_training_goes_on_bit_for_bit_and_differs_from_a_plain_one(
     epochs.close()  # type: ignore[attr-defined]
     train(halted, genotype=module(tiny_run))
     found, wanted, plain = (outcome(Path(run.out) / "train") for run in (halted, whole, tiny_run))
-    for name in ("state.pt", "metrics.jsonl"):
+    for name in ("last.safetensors", "metrics.jsonl"):
         assert found[name] == wanted[name]
         assert found[name] != plain[name]
 
@@ -82,4 +82,4 @@ def test_loader_process_that_dies_ends_the_training_with_a_sentence(
     with pytest.raises(StoreError, match="A loader process was killed by SIGKILL"):
         list(epochs)
     assert not multiprocessing.active_children()
-    assert (Path(config.out) / "train" / "state.pt").exists()
+    assert list((Path(config.out) / "train" / "checkpoints").glob("*.pt"))

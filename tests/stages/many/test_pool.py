@@ -219,6 +219,23 @@ def test_claim_of_another_machine_is_left_alone_while_it_is_touched_and_taken_af
     assert outcomes(run.folder) == ["", "done"]
 
 
+def test_locks_of_a_machine_that_is_gone_do_not_keep_its_run_from_going_on(
+    planned: Planned, tmp_path: Path
+) -> None:
+    text = (
+        "import pathlib, sys\n"
+        "from kinocell.locks import only_run\n"
+        "with only_run(pathlib.Path(sys.argv[1])): pass"
+    )
+    folder = tmp_path / "out" / "far"
+    plan = planned({"far": (sys.executable, "-c", text, str(folder / "search"))})
+    abandoned(folder, "another machine")
+    owner = {"host": "far", "pid": 1, "since": "yesterday", "slurm_job": None}
+    runs.write_json(folder / "search" / ".lock", owner)
+    sweep(plan, pace=QUICK)
+    assert outcomes(folder) == ["", "done"]
+
+
 def test_claim_whose_file_is_empty_is_taken_when_it_is_stale(
     planned: Planned, program: Program, tmp_path: Path
 ) -> None:

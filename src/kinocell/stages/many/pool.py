@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO
 
+from kinocell import locks
 from kinocell.console import duration, say
 from kinocell.data.workers import num_cores
 from kinocell.stages.many import attempts
@@ -148,7 +149,7 @@ class Pool:
     def _look(self) -> tuple[bool, list[Run]]:
         """Go through the unsettled runs and claim the best one, if a worker is free."""
         newly: list[Run] = []
-        candidates: list[tuple[int, Run]] = []
+        candidates: list[tuple[int, Run, list[Attempt]]] = []
         mine = {slot.run.name for slot in self._slots}
         for run in self._runs:
             if run.name in self.settled or run.name in mine:
@@ -159,12 +160,15 @@ class Pool:
                 self.settled[run.name] = state
                 newly.append(run)
             elif state == "waiting" and (not run.after or run.after in self.settled):
-                candidates.append((made[-1].number if made else 0, run))
+                candidates.append((made[-1].number if made else 0, run, made))
         # Fresh runs first: a crashed one gets some time, and perhaps another machine.
-        for number, run in sorted(candidates, key=lambda candidate: candidate[0]):
+        for number, run, made in sorted(candidates, key=lambda candidate: candidate[0]):
             if len(self._slots) >= self._workers:
                 break
             if own := attempts.claim(run.folder, number + 1, run.command):
+                if made and not made[-1].outcome:  # abandoned: so are the locks of its stages
+                    workers = made[-1].record.get("processes", [])
+                    locks.forget(run.folder, {process["host"] for process in workers})
                 self._start(run, own)
         return len(self._slots) > len(mine), newly
 

@@ -32,10 +32,9 @@ def seen_pixels(inputs: Tensor, kind: Literal["rgb", "difference"]) -> Pixels:
     Frames come back exactly. A difference lies around grey at half its size, so that the largest
     ones, from black to white, still fit.
     """
-    channels = (1, 3, 1, 1, 1)
-    scaled = inputs * torch.tensor(STD).mul(255).view(channels)
+    scaled = inputs * (STD * 255)
     if kind == "rgb":
-        scaled = scaled + torch.tensor(MEAN).mul(255).view(channels)
+        scaled = scaled + MEAN * 255
     else:
         scaled = scaled / 2 + GREY
     found: Pixels = scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 4, 1).numpy()
