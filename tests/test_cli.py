@@ -14,6 +14,7 @@ import pytest
 from kinocell import cli, options, presets, settings, verbs
 from kinocell.config import RunConfig, SearchConfig, from_dict, to_dict
 from kinocell.errors import RunError
+from kinocell.signals import Stopped
 
 
 def settings_of(capsys: pytest.CaptureFixture[str], *typed: str) -> RunConfig:
@@ -344,6 +345,14 @@ def test_interruption_says_how_to_go_on(
 ) -> None:
     fail_with(KeyboardInterrupt(), monkeypatch)
     assert "Run the same command again" in refusal(capsys, cli.STOPPED, "list")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stop_by_a_signal_leaves_with_its_number(
+    number: int, code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_with(Stopped(number), monkeypatch)
+    assert "Run the same command again" in refusal(capsys, code, "list")
 
 
 def test_our_own_mistake_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kinocell.errors import ConfigError
-from kinocell.learning.device import choose_device, device_name
+from kinocell.learning.device import choose_device, deterministic, device_name
 
 
 def test_cpu_is_always_there() -> None:
@@ -31,3 +31,29 @@ def test_missing_gpu_is_refused_with_the_way_out(name: str) -> None:
 
 def test_name_of_the_cpu_says_how_many_threads() -> None:
     assert f"{torch.get_num_threads()} threads" in device_name(torch.device("cpu"))
+
+
+def test_pytorchs_settings_are_put_back_behind_a_deterministic_block() -> None:
+    before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    with deterministic(True):
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.backends.cudnn.deterministic
+        assert not torch.backends.cudnn.benchmark
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == before
+    with deterministic(False):
+        assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_operation_that_cannot_repeat_itself_is_named() -> None:
+    target = torch.zeros(3)
+    with (
+        pytest.raises(ConfigError, match=r"^put_ does not have .*Run without --deterministic\.$"),
+        deterministic(True),
+    ):
+        target.put_(torch.tensor([0, 0]), torch.tensor([1.0, 2.0]))
+
+
+def test_other_errors_of_a_deterministic_block_stay_what_they_are() -> None:
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), deterministic(True):
+        torch.ones(2, 3) @ torch.ones(2, 3)

@@ -53,6 +53,22 @@ def test_gradient_is_clipped_by_the_norm_over_all_weights() -> None:
     assert [-one.item(), -other.item()] == pytest.approx([3.0, 4.0], rel=1e-5)
 
 
+def test_gradient_that_is_not_finite_moves_nothing_and_its_norm_tells() -> None:
+    weight = nn.Parameter(torch.tensor([3.0]))
+    optimizer = optim.sgd([weight], learning_rate=0.1, momentum=0, decay=0)
+    norm = weight_step((float("inf") * weight).sum(), [weight], optimizer, gradient_clip=5)
+    assert not math.isfinite(norm.item())
+    assert weight.item() == 3
+
+
+@pytest.mark.parametrize("clip", [0, 5])
+def test_norm_is_that_before_the_gradient_was_clipped(clip: float) -> None:
+    one, other = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    optimizer = optim.sgd([one, other], learning_rate=1.0, momentum=0, decay=0)
+    norm = weight_step((30 * one + 40 * other).sum(), [one, other], optimizer, gradient_clip=clip)
+    assert norm.item() == pytest.approx(50)
+
+
 def test_pace_knows_time_per_step_and_share_of_waiting() -> None:
     clock = Clock()
     pace = Pace(clock=clock)

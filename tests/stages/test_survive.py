@@ -385,6 +385,15 @@ def test_any_number_of_loader_processes_gives_the_same_bits(
             assert outcome(out / stage) == outcome(Path(tiny_run.out) / stage), stage
 
 
+def test_deterministic_run_is_the_same_on_a_cpu(
+    tiny: Tiny, tiny_run: RunConfig, tmp_path: Path, outcome: Outcome
+) -> None:
+    config = replace(tiny(tmp_path / "run"), deterministic=True)
+    search(config)
+    assert outcome(tmp_path / "run/search") == outcome(Path(tiny_run.out) / "search")
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
 def test_run_folder_says_where_a_result_comes_from(tiny_run: RunConfig) -> None:
     for stage in ("search", "train"):
         written = runs.read_json(Path(tiny_run.out) / stage / "config.json", "a config")

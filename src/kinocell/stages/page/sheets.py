@@ -33,10 +33,7 @@ def seen_pixels(inputs: Tensor, kind: Literal["rgb", "difference"]) -> Pixels:
     ones, from black to white, still fit.
     """
     scaled = inputs * (STD * 255)
-    if kind == "rgb":
-        scaled = scaled + MEAN * 255
-    else:
-        scaled = scaled / 2 + GREY
+    scaled = scaled + MEAN * 255 if kind == "rgb" else scaled / 2 + GREY
     found: Pixels = scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 4, 1).numpy()
     return found
 
