@@ -38,7 +38,9 @@ INDEX = np.dtype(
 )
 """A row of index.npy."""
 
-CHECK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 16
+"""Read and copied at a time. Joining files 1 MiB at a time took four times as long."""
+
 FORGET_AFTER_READS = 256
 """Pages of the map count as this process's memory once read; so often they are handed back."""
 
@@ -194,8 +196,8 @@ class FrameStore:
         start = int(self._ends[first - 1]) if first else 0
         ends = self._ends[first : first + int(self.num_frames[video])]
         found = 0
-        for place in range(start, int(ends[-1]), CHECK_BYTES):
-            found = zlib.crc32(self._map[place : min(place + CHECK_BYTES, int(ends[-1]))], found)
+        for place in range(start, int(ends[-1]), CHUNK_BYTES):
+            found = zlib.crc32(self._map[place : min(place + CHUNK_BYTES, int(ends[-1]))], found)
         self._forget()
         return zlib.crc32((ends - start).tobytes(), found)
 
