@@ -3,7 +3,7 @@
 Encodes its own videos (half H.264 in mp4, half Xvid in avi, 320 x 240, 7 s), then decodes, resizes
 and encodes them in this process alone, then with `prepare` and 1 and all workers:
 
-    python benchmarks/prepare.py [--videos 120] [--codec jpeg] [--out prepare.json]
+    python benchmarks/prepare.py [--videos 400] [--codec jpeg] [--out prepare.json]
 
 The target is a ratio of 0.9. On a machine that does other things too, the last two columns tell
 more: CPU seconds per video of the workers and of the parent.
@@ -95,7 +95,7 @@ def prepared(folder: Path, out: Path, config: PrepareConfig) -> dict[str, float]
 def main() -> None:
     """Print the table and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--videos", type=int, default=120)
+    parser.add_argument("--videos", type=int, default=400)
     parser.add_argument("--codec", choices=("jpeg", "raw"), default="jpeg")
     parser.add_argument("--out", type=Path, default=Path("prepare.json"))
     arguments = parser.parse_args()
