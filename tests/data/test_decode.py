@@ -9,9 +9,16 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from kinocell.data.decode import chosen_frames, read_frames, stream_frames
+from kinocell.data.decode import (
+    chosen_frames,
+    guessed_frames,
+    lazy_frames,
+    read_frames,
+    stream_frames,
+)
 from kinocell.data.encoding import encode_frames
 from kinocell.data.video_writer import write_frames
 from kinocell.errors import RunError, VideoError
@@ -287,3 +294,51 @@ def test_writing_where_no_folder_is_gives_a_clear_error(
 ) -> None:
     with pytest.raises(RunError, match="Cannot write"):
         write_frames(tmp_path / "missing" / "video.mp4", iter(numbered_frames(2)), 24)
+
+
+# --- claims ------------------------------------------------------------------------------------
+
+
+def test_frames_too_large_to_decode_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "raw.avi"  # raw frames have no size of their own: the header is believed
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("rawvideo", rate=25)
+        assert isinstance(stream, VideoStream)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
+        container.mux(stream.encode(None))
+    assert read_frames(path).shape == (1, 48, 64, 3)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"strf") + 12  # biWidth and biHeight of the BITMAPINFOHEADER
+    data[at : at + 8] = (10_000).to_bytes(4, "little") * 2
+    path.write_bytes(data)
+    with pytest.raises(VideoError, match="claims frames of 10000 x 10000 pixels"):
+        read_frames(path)
+
+
+def test_frames_too_long_once_resized_are_refused(
+    tmp_path: Path, numbered_frames: Numbered, write_video: Writer
+) -> None:
+    path = write_video(tmp_path / "ribbon.avi", numbered_frames(2, 8, 2048))
+    with pytest.raises(VideoError, match="short side of 128 they would be 32768 x 128"):
+        list(stream_frames(path, 128))
+
+
+@pytest.mark.parametrize(("start", "end", "count"), [(0, 99, 45), (0.4, 0.8, 10)])
+@pytest.mark.parametrize("suffix", [".mp4", ".avi", ".mkv"])
+def test_packets_are_counted_without_decoding(
+    tmp_path: Path, numbered_frames: Numbered, write_video: Writer,
+    suffix: str, start: float, end: float, count: int,
+) -> None:  # fmt: skip
+    path = write_video(tmp_path / f"video{suffix}", numbered_frames(45), b_frames=2)
+    found = guessed_frames(path, start_seconds=start, end_seconds=end)
+    assert found == pytest.approx(count, abs=2)  # Xvid's B-frames have no times of their own
+
+
+def test_pixels_are_made_when_asked_for() -> None:
+    asked = [
+        packed_number(frame.pixels()) if number % 50 == 0 else frame.seconds
+        for number, frame in enumerate(lazy_frames(PACKED))
+    ]
+    assert len(asked) == 174
+    assert asked[::50] == [0, 50, 100, 150]

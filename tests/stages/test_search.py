@@ -150,6 +150,19 @@ def test_order_of_the_list_does_not_make_held_out_batches_of_one_class(
 # --- what it leaves ----------------------------------------------------------------------------
 
 
+def test_finished_search_does_not_stand_for_videos_that_have_changed(
+    tiny_run: RunConfig, spoilt: Spoilt
+) -> None:
+    """A changed file or label, which no path and no split tells."""
+    folder = spoilt()
+    done = runs.read_json(folder / "done.json", "a summary")
+    runs.write_json(folder / "done.json", done | {"contents": "other files"})
+    with pytest.raises(
+        RunError, match=r"was made with other settings .*videos: .*'other files' now"
+    ):
+        search(replace(tiny_run, prepared=str(folder)))
+
+
 def test_every_epoch_has_one_row_in_each_list(tiny_run: RunConfig) -> None:
     metrics = runs.read_jsonl(folder(tiny_run) / "metrics.jsonl")
     alphas = runs.read_jsonl(folder(tiny_run) / "alphas.jsonl")

@@ -40,7 +40,8 @@ INDEX = np.dtype(
 )
 """A row of index.npy."""
 
-CHECK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 16
+"""Read and copied at a time. Joining files 1 MiB at a time took four times as long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,8 +197,8 @@ class FrameStore:
         start = int(self._ends[first - 1]) if first else 0
         ends = self._ends[first : first + int(self.num_frames[video])]
         found = 0
-        for place in range(start, int(ends[-1]), CHECK_BYTES):
-            data = np.empty(min(CHECK_BYTES, int(ends[-1]) - place), np.uint8)
+        for place in range(start, int(ends[-1]), CHUNK_BYTES):
+            data = np.empty(min(CHUNK_BYTES, int(ends[-1]) - place), np.uint8)
             self._read_bytes(place, data)
             found = zlib.crc32(data.data, found)
         return zlib.crc32((ends - start).tobytes(), found)

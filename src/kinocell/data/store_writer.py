@@ -22,7 +22,7 @@ import numpy as np
 from kinocell import runs
 from kinocell.data.encoding import EncodedVideo
 from kinocell.data.frames import (
-    CHECK_BYTES,
+    CHUNK_BYTES,
     OFFSET_BYTES,
     RECORDED,
     StoreSettings,
@@ -224,7 +224,7 @@ class StoreWriter:
         left = video.num_bytes
         with (self._folder / "frames.bin").open("ab") as file:
             while left:
-                data = part.read(min(left, CHECK_BYTES))
+                data = part.read(min(left, CHUNK_BYTES))
                 file.write(data)
                 left -= len(data)
         ends = end_byte + np.frombuffer(part.read(), np.int64)
@@ -273,7 +273,7 @@ def _undamaged(record: Mapping[str, Any], pixels: BinaryIO, ends: BinaryIO) -> b
     pixels.seek(record["end_byte"] - record["num_bytes"])
     found, left = 0, record["num_bytes"]
     while left:
-        data = pixels.read(min(left, CHECK_BYTES))
+        data = pixels.read(min(left, CHUNK_BYTES))
         found = zlib.crc32(data, found)
         left -= len(data)
     ends.seek((record["end_frame"] - record["num_frames"]) * OFFSET_BYTES)
