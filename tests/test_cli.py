@@ -406,3 +406,42 @@ def test_list_names_everything_with_a_sentence(
     assert lines[0] == f"{kind}:"
     assert len(lines) > 2
     assert not any(line.endswith(" -") for line in lines)
+
+
+# --- collections -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["--root", "--data"])
+def test_root_is_another_name_of_data(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    typed = ["prepare", "--dataset", "ucf101", name, "videos", "--split", "all", "--print-config"]
+    assert cli.main(typed) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {'data: "videos"', 'dataset: "ucf101"', 'split: "all"'} <= set(lines)
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (["--data", "videos", "--split", "two"], "split is 'two'; it must be a number from 1"),
+        (["--data", "videos", "--split", "0"], "split is '0'; it must be a number from 1"),
+        (["--dataset", "ucf101"], "name its folder too: --root PATH"),
+        (["--data", ".", "--dataset", "ucf11"], "no data set 'ucf11'. Did you mean 'ucf101'"),
+    ],
+)
+def test_collections_that_make_no_sense_are_refused(
+    typed: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["prepare", "--out", str(tmp_path / "out"), *typed]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_number_in_a_config_file_where_a_text_belongs_says_how_to_write_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("data: videos\nsplit: 2\n", encoding="utf-8")
+    assert cli.main(["prepare", "--config", str(path), "--print-config"]) == 1
+    assert 'Write a number in quotes: "2"' in capsys.readouterr().err
+    path.write_text('data: videos\nsplit: "2"\n', encoding="utf-8")
+    assert cli.main(["prepare", "--config", str(path), "--print-config"]) == 0
+    assert 'split: "2"' in capsys.readouterr().out

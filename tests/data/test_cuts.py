@@ -55,3 +55,16 @@ def test_one_class_groups_of_any_number_are_cut_exactly() -> None:
     counts = [np.bincount(videos.labels[rows], minlength=100) for rows in (first, second)]
     assert (counts[0] == 600).all()
     assert (counts[1] == 600).all()
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_a_cut_does_not_depend_on_the_order_of_the_rows(grouped: bool) -> None:
+    rows = [(f"{i * 7 % 40:02d}.mp4", f"c{i % 4}", f"g{i // 4}") for i in range(40)]
+    sets = []
+    for order in (rows, rows[::-1], sorted(rows)):
+        paths, labels, groups = (list(column) for column in zip(*order, strict=True))
+        made = from_names(Path(), paths, labels, groups=groups if grouped else None)
+        cut = split_by_group(made, 0.25, seed=3)
+        first, _ = halves(made, np.arange(40), seed=3)
+        sets.append((set(cut.paths[cut.rows("test")].tolist()), set(made.paths[first].tolist())))
+    assert sets[0] == sets[1] == sets[2]

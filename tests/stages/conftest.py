@@ -285,6 +285,9 @@ def spoilt(tiny_prepared: Path, tmp_path: Path) -> Callable[..., Path]:
             writer = csv.DictWriter(file, list(videos[0]))
             writer.writeheader()
             writer.writerows(videos)
+        source = runs.read_json(folder / "source.json", "where the videos came from")
+        source["class_names"] = sorted({video["label"] for video in videos})
+        runs.write_json(folder / "source.json", source)
         return folder
 
     return make

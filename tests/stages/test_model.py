@@ -19,7 +19,14 @@ from kinocell.data.clips import open_prepared
 from kinocell.data.manifest import Manifest
 from kinocell.errors import GenotypeError, RunError
 from kinocell.space.genotype import Genotype
-from kinocell.stages.model import check_classes, load_model, save_model, split_fingerprint
+from kinocell.stages import model as model_file
+from kinocell.stages.model import (
+    check_classes,
+    load_model,
+    save_model,
+    split_fingerprint,
+    split_names,
+)
 
 
 @pytest.fixture
@@ -65,6 +72,19 @@ def test_model_knows_classes_clips_split_and_module(
     assert (model.config.search, model.config.train) == (tiny_run.search, tiny_run.train)
     assert set(model.splits) == set(manifest.paths)
     assert model.splits[manifest.paths[int(manifest.rows("test")[0])]] == "test"
+
+
+def test_very_many_videos_are_known_by_their_fingerprint_alone(
+    best: Path, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_file, "MOST_LISTED", len(manifest) - 1)
+    assert split_names(manifest) == {}
+    save_model(tmp_path / "large.safetensors", replace(load_model(best), splits={}))
+    model = load_model(tmp_path / "large.safetensors")
+    check_classes(model, manifest, best)
+    turned = replace(manifest, splits=np.where(manifest.splits == 0, 2, 0).astype(np.int8))
+    with pytest.raises(RunError, match="another split"):
+        check_classes(model, turned, best)
 
 
 def test_missing_file_is_refused_with_the_command(tmp_path: Path) -> None:

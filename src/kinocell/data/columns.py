@@ -34,6 +34,8 @@ def strings(names: Sequence[str] | Strings) -> Strings:
     Raises:
         UnicodeEncodeError: A name is not UTF-8.
     """
+    if isinstance(names, np.ndarray) and isinstance(names.dtype, StringDType):
+        return names  # `asarray` would copy: every StringDType is another one
     return np.asarray(names, dtype=StringDType())
 
 
@@ -84,17 +86,15 @@ def coded(names: Sequence[str], order: Sequence[str] | None = None) -> tuple[lis
 def coded_column(column: Strings) -> tuple[Strings, Codes]:
     """The different names of a column, sorted, and the code of every row.
 
-    For columns in which most names differ: a column in order is handed back as it is.
+    For columns in which many names differ.
     """
-    if (column[1:] > column[:-1]).all():
-        return column, np.arange(len(column), dtype=np.int32)
     order = np.argsort(column, stable=True)
     ordered = column[order]
     new = np.ones(len(column), np.bool_)
     new[1:] = ordered[1:] != ordered[:-1]
     codes = np.empty(len(column), np.int32)
     codes[order] = np.cumsum(new) - 1
-    return ordered if new.all() else ordered[new], codes
+    return ordered[new], codes
 
 
 def path_names(paths: Strings, root: Path) -> Strings:

@@ -66,6 +66,11 @@ def _cut(
     """Which of `rows` fall on the far side of a cut between groups."""
     num_classes = len(videos.class_names)
     names, group_of = np.unique(videos.groups[rows], return_inverse=True)
+    if not videos.grouped:
+        # Groups of named ones are in order already; files lie as they are listed, and the cut of
+        # a list must not depend on the order of its rows.
+        by_name = np.argsort(videos.group_names[names], stable=True)
+        group_of = np.argsort(by_name)[group_of]
     codes, numbers = np.unique(
         group_of.astype(np.int64) * num_classes + videos.labels[rows], return_counts=True
     )

@@ -58,7 +58,7 @@ class Manifest:
     """The classes; an index never travels without them."""
 
     group_names: Strings
-    """The groups."""
+    """The groups; where nobody named any, the files, each in its row if none comes twice."""
 
     grouped: bool
     """False: nobody named groups, every file is its own."""
@@ -116,10 +116,14 @@ class Manifest:
                 without a video, a video twice, only some videos with a split, a named group in
                 two splits, no training or no test videos, or a class that training never sees.
         """
+        self._check(columns.path_names(self.paths, self.root))
+
+    def _check(self, names: Strings) -> None:
+        """`check`, with the plain names of the paths."""
         if not len(self.paths):
             raise ManifestError(f"There is no readable video in {self.root}.")
         self._check_labels()
-        self._check_twice()
+        self._check_twice(names)
         if (self.splits != NO_SPLIT).any():
             self._check_splits()
         for number in self.numbered:
@@ -143,8 +147,7 @@ class Manifest:
         if missing := sorted(set(self.class_names) - set(used)):
             raise ManifestError(f"{counted(missing, 'class', 'classes')} without a single video.")
 
-    def _check_twice(self) -> None:
-        names = columns.path_names(self.paths, self.root)
+    def _check_twice(self, names: Strings) -> None:
         row = columns.first_repeat(names, self.start_seconds, self.end_seconds)
         if row is not None:
             raise ManifestError(
@@ -295,10 +298,13 @@ def from_columns(
         raise ManifestError(
             f"{error.object!r} has a name that is not UTF-8. Rename the file."
         ) from error
-    if groups is None:
-        group_names, group_codes = columns.coded_column(columns.path_names(column, root))
-    else:
+    names = columns.path_names(column, root)
+    if groups is not None:
         group_names, group_codes = columns.strings(groups[0]), groups[1]
+    elif columns.first_repeat(names) is None:
+        group_names, group_codes = names, np.arange(len(names), dtype=np.int32)
+    else:
+        group_names, group_codes = columns.coded_column(names)
     made = Manifest(
         root=root,
         paths=column,
@@ -313,7 +319,7 @@ def from_columns(
         numbered=numbered,
         missing=absent,
     )
-    made.check()
+    made._check(names)
     return made
 
 
