@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kinocell.data.workers import follow_parent
+from kinocell.data.workers import start_worker
 from kinocell.errors import KinocellError, StoreError
 
 StartMethod = Literal["spawn", "fork"]
@@ -223,14 +223,14 @@ def _end(owner: int, processes: list[BaseProcess], pipes: list[Connection]) -> N
     for pipe in pipes:
         pipe.close()
     for process in processes:
-        process.terminate()
+        process.kill()  # they keep nothing, and a parent may have masked SIGTERM for them
     for process in processes:
         process.join(END_SECONDS)
 
 
 def _work(pipe: Connection, at: Tensor) -> None:
     """A process's life: answer what comes through the pipe, until it is closed."""
-    follow_parent()
+    start_worker()
     torch.set_num_threads(1)
     place = at.numpy()
     jobs: dict[int, tuple[Job, NDArray[np.uint8]]] = {}

@@ -54,7 +54,7 @@ def ordered_results(
         yield from map(function, items)
         return
     pool = ProcessPoolExecutor(
-        processes, multiprocessing.get_context("spawn"), initializer=follow_parent
+        processes, multiprocessing.get_context("spawn"), initializer=start_worker
     )
     waiting: deque[Future[Result]] = deque()
     remaining = iter(items)
@@ -74,7 +74,7 @@ def ordered_results(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def follow_parent() -> None:
+def start_worker() -> None:
     """Called first in a worker: Ctrl-C is the parent's business; a parent that is gone takes its
     workers with it.
     """
