@@ -1,78 +1,106 @@
-"""Does a loader worker's memory grow? Resident MiB of a process that loads 2,000 clips.
+"""Do loader processes grow? Resident MiB of two of them over an epoch of a store of UCF101's size.
 
-Renders and prepares its own videos, then loads clips in a fresh process, as a loader worker
-does, and prints what is resident as it goes:
+Makes up 13,320 videos of 16 raw frames of 128 x 171 (14 GB on disk, noise that is written again and
+again), opens the store, and loads every video once through `training_batches`:
 
-    python benchmarks/loader_memory.py [--clips 2000] [--out loader_memory.json]
+    python benchmarks/loader_memory.py [--videos 13320] [--folder DIR] [--out loader_memory.json]
+
+The targets: the store opens within 1 s, each process stays below 400 MiB and does not grow.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import tempfile
-from multiprocessing.connection import Connection
+import time
 from pathlib import Path
 
-from kinocell.config import ClipsConfig, PrepareConfig, RunConfig, SyntheticConfig
-from kinocell.stages.prepare import prepare
+import numpy as np
 
-BATCH = 10
-STEPS = 10
+from kinocell.config import ClipsConfig
+from kinocell.data import decode, manifest
+from kinocell.data.clips import Prepared, training_batches
+from kinocell.data.encoding import EncodedVideo
+from kinocell.data.frames import FrameStore, StoreSettings
+from kinocell.data.store_writer import StoreWriter
+
+FRAMES, HEIGHT, WIDTH = 16, 128, 171
+WORKERS, BATCH, STEPS = 2, 16, 10
 
 
-def resident_mib() -> dict[str, float]:
-    """Resident memory of this process, in all and without mapped files (Linux)."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+def fill(folder: Path, videos: int) -> None:
+    """A raw store of noise."""
+    settings = StoreSettings(
+        short_side_px=HEIGHT, codec="raw", jpeg_quality=90, decoder=decode.DECODER
+    )
+    frame_bytes = HEIGHT * WIDTH * 3
+    rng = np.random.default_rng(0)
+    video = EncodedVideo(
+        num_frames=FRAMES,
+        height=HEIGHT,
+        width=WIDTH,
+        fps=25.0,
+        seconds=FRAMES / 25,
+        sizes=(frame_bytes,) * FRAMES,
+        data=rng.integers(0, 256, FRAMES * frame_bytes, np.uint8).tobytes(),
+    )
+    writer = StoreWriter(folder, settings)
+    for number in range(videos):
+        writer.add({"path": str(number)}, video)
+    writer.finish()
+
+
+def resident_mib(pid: int) -> dict[str, float]:
+    """Resident memory of a process, in all and without shared and mapped pages (Linux)."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     kib = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith("Rss")}
     parts = {name: int(value) / 1024 for name, value in kib.items()}
     return {"all": sum(parts.values()), "own": parts["RssAnon"]}
 
 
-def load(folder: str, clips: int, answers: Connection) -> None:
-    """Load clips one batch after the other; send what is resident now and then."""
-    from kinocell.data.clips import open_prepared, training_batches
-
-    prepared = open_prepared(folder)
-    config = ClipsConfig(size_px=112, workers=0)
-    rows = prepared.manifest.rows("train")
-    stream = training_batches(prepared, rows, config, batch_size=BATCH, seed=0)
-    for done in range(0, clips + 1, BATCH):
-        if done % (clips // STEPS) == 0:
-            answers.send((done, resident_mib()))
-        next(stream)
-    answers.send(None)
+def watch(folder: Path, videos: int) -> list[dict[str, float]]:
+    """An epoch with WORKERS processes: the largest of them, a row per tenth."""
+    paths = [f"{number}.avi" for number in range(videos)]
+    listed = manifest.from_names(folder, paths, [f"class {n % 101}" for n in range(videos)])
+    prepared = Prepared(folder=folder, manifest=listed, store=FrameStore(folder))
+    clips = ClipsConfig(size_px=112, crop_min=0.5, crop_max=1.0, workers=WORKERS)
+    stream = training_batches(prepared, np.arange(videos), clips, batch_size=BATCH, seed=0)
+    steps = videos // BATCH
+    rows = []
+    print(f"{'clips':>6} {'resident MiB':>13} {'own MiB':>8}")
+    for step, _ in zip(range(steps + 1), stream, strict=False):
+        if step % max(steps // STEPS, 1) == 0:
+            (processes,) = prepared.loaders.values()
+            each = [resident_mib(pid) for pid in processes.pids]
+            largest = {name: max(mib[name] for mib in each) for name in ("all", "own")}
+            rows.append({"clips": step * BATCH, **largest})
+            print(f"{step * BATCH:6d} {largest['all']:13.1f} {largest['own']:8.1f}", flush=True)
+    processes.end()
+    return rows
 
 
 def main() -> None:
     """Print the table and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clips", type=int, default=2000)
+    parser.add_argument("--videos", type=int, default=13320)
+    parser.add_argument("--folder", help="where the store is made; a temporary folder else")
     parser.add_argument("--out", type=Path, default=Path("loader_memory.json"))
     arguments = parser.parse_args()
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        config = RunConfig(
-            out=folder, prepare=PrepareConfig(), synthetic=SyntheticConfig(videos=120, groups=12)
-        )
-        prepared = prepare(config)
-        context = multiprocessing.get_context("spawn")
-        receive, send = context.Pipe(duplex=False)
-        worker = context.Process(target=load, args=(str(prepared), arguments.clips, send))
-        worker.start()
-        send.close()
-        print(f"{'clips':>6} {'resident MiB':>13} {'own MiB':>8}")
-        while (answer := receive.recv()) is not None:
-            done, mib = answer
-            rows.append({"clips": done, **mib})
-            print(f"{done:6d} {mib['all']:13.1f} {mib['own']:8.1f}")
-        worker.join()
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
+        folder = Path(name)
+        fill(folder, arguments.videos)
+        size = (folder / "frames.bin").stat().st_size / 1e9
+        start = time.perf_counter()
+        FrameStore(folder)
+        seconds = time.perf_counter() - start
+        print(f"{arguments.videos} videos, {size:.1f} GB, opened in {seconds:.3f} s")
+        rows = watch(folder, arguments.videos)
     growth = rows[-1]["all"] - rows[1]["all"]
     print(f"growth after the first tenth: {growth:.1f} MiB")
-    out: Path = arguments.out
-    out.write_text(json.dumps({"rows": rows, "growth_mib": growth}, indent=2) + "\n")
-    print(f"written: {out}")
+    found = {"gigabytes": size, "open_seconds": seconds, "rows": rows, "growth_mib": growth}
+    arguments.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    print(f"written: {arguments.out}")
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ class FrameStore:
 
     def _open(self) -> None:
         # Frames are read, not mapped: pages of a map count as this process's memory, and handing
-        # them back and faulting them in again costs more than the copy (docs/decisions/0006).
+        # them back and faulting them in again costs more than the copy (docs/decisions/0014).
         self._path = self.folder / "frames.bin"
         self._file = _opened(self._path)
         weakref.finalize(self, os.close, self._file)

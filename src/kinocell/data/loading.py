@@ -225,7 +225,7 @@ def _end(owner: int, processes: list[BaseProcess], pipes: list[Connection]) -> N
     for pipe in pipes:
         pipe.close()
     for process in processes:
-        process.kill()  # they keep nothing, and stay deaf to what a scheduler sends
+        process.kill()  # they keep nothing, and a parent may have masked SIGTERM for them
     for process in processes:
         process.join(END_SECONDS)
 

@@ -178,7 +178,8 @@ def ordered_results(
 
 
 def start_worker() -> None:
-    """A parent that is killed takes its workers with it (Ctrl-C is the parent's business)."""
+    """Ctrl-C is the parent's business; a parent that is gone takes its workers with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 
