@@ -11,6 +11,7 @@ The targets: the store opens within 1 s, each process stays below 400 MiB and do
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import tempfile
 import time
@@ -21,7 +22,7 @@ import numpy as np
 from kinocell.config import ClipsConfig
 from kinocell.data import decode, manifest
 from kinocell.data.clips import Prepared, training_batches
-from kinocell.data.encoding import EncodedVideo
+from kinocell.data.encoding import encode_frames
 from kinocell.data.frames import FrameStore, StoreSettings
 from kinocell.data.store_writer import StoreWriter
 
@@ -32,22 +33,17 @@ WORKERS, BATCH, STEPS = 2, 16, 10
 def fill(folder: Path, videos: int) -> None:
     """A raw store of noise."""
     settings = StoreSettings(
-        short_side_px=HEIGHT, codec="raw", jpeg_quality=90, decoder=decode.DECODER
+        short_side_px=HEIGHT, codec="raw", jpeg_quality=90, decoder=decode.decoder_name()
     )
-    frame_bytes = HEIGHT * WIDTH * 3
-    rng = np.random.default_rng(0)
-    video = EncodedVideo(
-        num_frames=FRAMES,
-        height=HEIGHT,
-        width=WIDTH,
-        fps=25.0,
-        seconds=FRAMES / 25,
-        sizes=(frame_bytes,) * FRAMES,
-        data=rng.integers(0, 256, FRAMES * frame_bytes, np.uint8).tobytes(),
-    )
+    frames = np.random.default_rng(0).integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), np.uint8)
+    part = io.BytesIO()
+    timed = [(number / 25, frame) for number, frame in enumerate(frames)]
+    video = encode_frames(timed, "raw", 90, "noise", part)
     writer = StoreWriter(folder, settings)
+    writer.begin()
     for number in range(videos):
-        writer.add({"path": str(number)}, video)
+        part.seek(0)
+        writer.add({"path": str(number)}, video, part)
     writer.finish()
 
 
