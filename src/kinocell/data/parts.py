@@ -67,8 +67,9 @@ def encode_video(task: VideoTask) -> EncodeResult:
     try:
         state = file_state(path)
     except OSError as error:
-        # Perhaps it can be read the next time, without having changed.
-        state = unread_state(path) | {"lost": {"seconds_per_video": None}, "kind": "missing"}
+        state = unread_state(path) | {"kind": "missing"}
+        if state["bytes"] is not None:  # perhaps it can be read the next time, unchanged
+            state["lost"] = {"seconds_per_video": None}
         return state, f"{path} cannot be read: {error.strerror or error}."
     try:
         with Path(task.part).open("wb") as out:
