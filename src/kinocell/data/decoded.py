@@ -18,6 +18,9 @@ from kinocell.errors import VideoError
 MOST_PIXELS = 2**26
 """Of a picture: 8192 x 8192. A damaged header asks for gigabytes."""
 
+LONGEST_SIDE_PX = 16384
+"""Of a picture, also once it is resized: a long, narrow one grows with its short side."""
+
 CUT_OFF_SHARE = 0.95
 """A file that holds fewer than this share of the frames or seconds it announces is cut off."""
 
@@ -86,12 +89,12 @@ def check_size(name: Path, height: int, width: int) -> None:
     """Refuse what would fill the memory, before anything is allocated.
 
     Raises:
-        VideoError: More than `MOST_PIXELS`.
+        VideoError: More than `MOST_PIXELS`, or a side above `LONGEST_SIDE_PX`.
     """
-    if height * width > MOST_PIXELS:
+    if height * width > MOST_PIXELS or max(height, width) > LONGEST_SIDE_PX:
         raise VideoError(
-            f"{name} has pictures of {width}x{height} pixels, more than 2**26 = 8192 x 8192. If it "
-            "is not damaged, make it smaller first.",
+            f"{name} has pictures of {width}x{height} pixels, more than 2**26 = 8192 x 8192 or "
+            f"{LONGEST_SIDE_PX} on a side. If it is not damaged, make it smaller first.",
             "too large",
         )
 
