@@ -99,6 +99,7 @@ def test_script_of_extending_works(
 ) -> None:
     monkeypatch.chdir(workplace)
     monkeypatch.setattr(presets, "small", tiny)
-    path = workplace / f"{name.replace(' ', '_')}.py"
+    # Not `operator.py`: worker processes would take it for Python's own.
+    path = workplace / f"own_{name.replace(' ', '_')}.py"
     path.write_text(script, encoding="utf-8")
     runpy.run_path(str(path), run_name="__main__")
