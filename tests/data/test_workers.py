@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,48 @@ def test_item_that_hangs_or_kills_its_process_goes_alone(workers: int) -> None:
     assert lost[7] == "crashed its process (SIGSEGV)"
     assert lost[11] == "had its process killed, most likely because memory ran out"
     assert lost[13] == "took longer than 2 seconds"
+
+
+class Deadly:
+    """An item that ends the process that receives it, before that can say which item it has.
+
+    Only the first one, where it is given a file to remember it by.
+    """
+
+    def __init__(self, number: int, once: Path | None = None) -> None:
+        self.number, self.once = number, once
+
+    def __reduce__(self) -> tuple[Callable[..., int], tuple[int, Path | None]]:
+        return received, (self.number, self.once)
+
+
+def received(number: int, once: Path | None) -> int:
+    if once is None or not once.exists():
+        if once is not None:
+            once.touch()
+        os._exit(1)
+    return number
+
+
+def same(item: object) -> object:
+    return item
+
+
+def test_pool_that_breaks_is_made_anew_and_nothing_is_lost(tmp_path: Path) -> None:
+    items: list[object] = [0, 1, 2, Deadly(3, tmp_path / "seen"), 4, 5]
+    with Workers(1, len(items)) as pool:
+        assert list(pool.results(same, items)) == list(range(6))
+        assert (tmp_path / "seen").exists()
+        assert list(pool.results(same, [6, 7])) == [6, 7]
+
+
+def test_pool_that_breaks_again_and_again_is_one_sentence() -> None:
+    items: list[object] = [0, Deadly(1), 2]
+    with Workers(1, len(items)) as pool:
+        found = pool.results(same, items)
+        assert next(found) == 0
+        with pytest.raises(StoreError, match="killed before they can work"):
+            next(found)
 
 
 def test_workers_stay_for_several_rounds() -> None:

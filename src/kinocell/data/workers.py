@@ -16,18 +16,23 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kinocell.errors import StoreError
 
 if TYPE_CHECKING:
-    from pebble import ProcessFuture
+    from pebble import ProcessFuture, ProcessPool
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 FEW_ITEMS = 16
 """So many are done here: starting processes would take longer."""
+
+MOST_BREAKS = 3
+"""So often in a row, without a single result, all processes may die and be started anew. One that
+dies between two items, or before it can say which one it has, takes the pool with it: then it is
+not known whose fault it was, and what was waiting is done again."""
 
 AHEAD = 128
 """Results that may wait per process, so that one long item does not hold up the others. Each
@@ -42,6 +47,15 @@ class Lost:
     """What happened, for example "took longer than 300 seconds"."""
     limit_seconds: float | None = None
     """The time that the item had, where it took longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ahead(Generic[Item, Result]):
+    """An item whose result is being computed."""
+
+    item: Item
+    future: ProcessFuture[Result]
+    limit_seconds: float | None
 
 
 def num_cores() -> int:
@@ -60,10 +74,13 @@ class Workers:
     """
 
     def __init__(self, workers: int, most: int) -> None:
+        self._processes = max(min(workers or num_cores(), most), 1)
+        self._pool = self._new_pool()
+
+    def _new_pool(self) -> ProcessPool:
         from pebble import ProcessPool  # 80 ms that reading a store does not need
 
-        self._processes = max(min(workers or num_cores(), most), 1)
-        self._pool = ProcessPool(
+        return ProcessPool(
             self._processes,
             initializer=start_worker,
             context=multiprocessing.get_context("spawn"),
@@ -98,34 +115,53 @@ class Workers:
         Raises:
             StoreError: Processes die before they can work.
         """
-        waiting: deque[tuple[ProcessFuture[Result], float | None]] = deque()
         remaining = iter(items)
-        try:
-            for item in itertools.islice(remaining, self._processes * (1 + AHEAD)):
-                waiting.append(self._start(function, item, limit_seconds))
-            while waiting:
-                future, limit = waiting.popleft()
-                yield _outcome(future, limit)
-                for item in itertools.islice(remaining, 1):
-                    waiting.append(self._start(function, item, limit_seconds))
-        except BrokenProcessPool as error:
-            raise StoreError(
-                "Worker processes are killed before they can work, most likely because memory "
-                "runs out. Use fewer with --prepare.workers 1; the same command goes on where it "
-                "stopped."
-            ) from error
+
+        def scheduled(count: int) -> Iterator[_Ahead[Item, Result]]:
+            for item in itertools.islice(remaining, count):
+                yield self._start(function, item, limit_seconds(item) if limit_seconds else None)
+
+        waiting = deque(scheduled(self._processes * (1 + AHEAD)))
+        breaks = 0
+        while waiting:
+            try:
+                result = _outcome(waiting[0].future, waiting[0].limit_seconds)
+            except BrokenProcessPool as error:
+                breaks += 1
+                if breaks > MOST_BREAKS:
+                    raise StoreError(
+                        "Worker processes are killed before they can work, most likely because "
+                        "memory runs out. Use fewer with --prepare.workers 1; the same command "
+                        "goes on where it stopped."
+                    ) from error
+                waiting = deque(
+                    ahead
+                    if _kept(ahead.future)
+                    else self._start(function, ahead.item, ahead.limit_seconds)
+                    for ahead in waiting
+                )
+                continue
+            breaks = 0
+            waiting.popleft()
+            yield result
+            waiting.extend(scheduled(1))
 
     def _start(
-        self,
-        function: Callable[[Item], Result],
-        item: Item,
-        limit_seconds: Callable[[Item], float] | None,
-    ) -> tuple[ProcessFuture[Result], float | None]:
-        limit = limit_seconds(item) if limit_seconds else None
+        self, function: Callable[[Item], Result], item: Item, limit: float | None
+    ) -> _Ahead[Item, Result]:
         try:
-            return self._pool.schedule(function, args=(item,), timeout=limit), limit
-        except RuntimeError as error:  # the pool's word for: not any more
-            raise BrokenProcessPool from error
+            future = self._pool.schedule(function, args=(item,), timeout=limit)
+        except RuntimeError:  # the pool's word for: not any more
+            self._pool.stop()  # type: ignore[no-untyped-call]
+            self._pool.join()
+            self._pool = self._new_pool()
+            future = self._pool.schedule(function, args=(item,), timeout=limit)
+        return _Ahead(item, future, limit)
+
+
+def _kept(future: ProcessFuture[Any]) -> bool:
+    """Whether there is a result, or an item's own failure, from before the pool broke."""
+    return future.done() and not isinstance(future.exception(), BrokenProcessPool)
 
 
 def _outcome(future: ProcessFuture[Any], limit_seconds: float | None) -> Any:
@@ -138,9 +174,7 @@ def _outcome(future: ProcessFuture[Any], limit_seconds: float | None) -> Any:
     except TimeoutError:
         if limit_seconds is None:
             raise
-        return Lost(
-            why=f"took longer than {limit_seconds:.0f} seconds", limit_seconds=limit_seconds
-        )
+        return Lost(why=f"took longer than {limit_seconds:g} seconds", limit_seconds=limit_seconds)
 
 
 def _death(exitcode: int) -> str:

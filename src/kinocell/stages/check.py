@@ -17,8 +17,8 @@ from kinocell.data.examine import Examined, FileFacts, FileTask, Span, file_fact
 from kinocell.data.file_frames import SETTINGS_NAME
 from kinocell.data.frames import FrameStore
 from kinocell.data.listing import Listed, listed_in, listing
-from kinocell.data.time_limit import Failure, limited_results
-from kinocell.errors import StoreError, VideoError
+from kinocell.data.workers import Lost, Workers
+from kinocell.errors import StoreError, VideoError, VideoFault
 from kinocell.stages.checked import Check, classified
 from kinocell.stages.leaks import content_leaks, group_leaks
 
@@ -145,12 +145,13 @@ def _facts(
         FileTask(path=root / name, spans=tuple(parts), decoder=decoder)
         for name, parts in spans.items()
     ]
-    results = limited_results(file_facts, tasks, workers=workers, limit_seconds=limit_seconds)
-    shown = progress(results, label="check", total=len(tasks), unit="files")
-    found = {
-        name: _failed(task, result, limit_seconds) if isinstance(result, Failure) else result
-        for name, task, result in zip(spans, tasks, shown, strict=True)
-    }
+    with Workers(workers, len(tasks)) as pool:
+        results = pool.results(file_facts, tasks, lambda _: limit_seconds)
+        shown = progress(results, label="check", total=len(tasks), unit="files")
+        found = {
+            name: _failed(task, result) if isinstance(result, Lost) else result
+            for name, task, result in zip(spans, tasks, shown, strict=True)
+        }
     return [
         FileFacts(
             bytes=found[name].bytes,
@@ -162,12 +163,8 @@ def _facts(
     ]
 
 
-def _failed(task: FileTask, failure: Failure, limit_seconds: float) -> FileFacts:
-    if failure.kind == "too slow":
-        error = VideoError(
-            f"{task.path} was not decoded within {limit_seconds:g} seconds.", "too slow"
-        )
-    else:
-        error = VideoError(f"{task.path} brings the decoder down.", "undecodable")
+def _failed(task: FileTask, lost: Lost) -> FileFacts:
+    kind: VideoFault = "undecodable" if lost.limit_seconds is None else "too slow"
+    error = VideoError(f"{task.path} {lost.why}.", kind)
     parts = (error,) * len(task.spans)
     return FileFacts(bytes=None, mtime_ns=None, sha256=None, parts=parts)
