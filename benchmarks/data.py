@@ -35,7 +35,7 @@ from kinocell.data.jobs import clip_tensor, random_cut
 from kinocell.stages.prepare import prepare
 
 WORKERS = 2
-BATCH = 32
+BATCH = 16
 SEGMENTS, PER_SEGMENT = 4, 2
 CLIPS = ClipsConfig(size_px=112, crop_min=0.5, crop_max=1.0, flip=True, workers=WORKERS)
 KINDS = ("avi", "mp4")
