@@ -174,6 +174,8 @@ def _check(request: Request) -> None:
         workers=own["workers"],
         limit_seconds=own["limit_seconds"],
         decoder=own["decoder"],
+        dataset=own["dataset"],
+        split=own["split"],
     )
     write_csv(Path(own["csv"]), found)
     result("\n".join([*table(found), *leak_lines(found)]))
@@ -347,12 +349,21 @@ VERBS: dict[str, Verb] = {
             ),
             Option(key="workers", kind=int, default=0, help="Processes; 0 means one per core."),
             Option(
+                key="dataset", kind=str, default="",
+                help="Layout of a public collection; `kinocell list datasets` shows all.",
+            ),
+            Option(
+                key="split", kind=str, default="",
+                help="Which of its official splits, by number; 1 if none is named.",
+            ),
+            Option(
                 key="decoder", kind=Decoder, default="auto",
                 help="PyAV where it is installed, else OpenCV, or the one that is named.",
             ),
         ),
         words="PATH",
         examples=(
+            ("kinocell check ucf101 --dataset ucf101 --split 2", "by the official lists"),
             ("kinocell check videos", "exit code 1: unreadable files, or leaks between splits"),
             ("kinocell check list.csv --csv found.csv", "the split and group columns are used"),
             ("kinocell check my-run", "a prepared folder: its lists and its frame store"),
@@ -362,8 +373,8 @@ VERBS: dict[str, Verb] = {
         action=_show,
         summary="Write a contact sheet per class: the clips that training draws.",
         settings=(
-            *("out", "seed", "clips", "evaluate.views", "prepare.short_side_px"),
-            *("prepare.test_fraction", "prepare.decoder"),
+            *("out", "seed", "dataset", "split", "clips", "augment", "evaluate.views"),
+            *("prepare.short_side_px", "prepare.test_fraction", "prepare.decoder"),
         ),
         section="clips",
         own=(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from kinocell import cli
 from kinocell.config import PrepareConfig, RunConfig
 from kinocell.data import examine
+from kinocell.data.listing import listed_in
 from kinocell.stages.check import check
 from kinocell.stages.checked import COLUMNS, Check, table
 from kinocell.stages.prepare import prepare
@@ -211,8 +213,42 @@ def test_damaged_frame_in_the_store_is_found(tmp_path: Path, video_csv: Path) ->
     frames.write_bytes(data)
     found = check(tmp_path)
     assert len(found.store_faults) == 1
-    assert "frame 0 is damaged" in found.store_faults[0]
+    assert "are damaged" in found.store_faults[0]
     assert "1 videos are damaged in the frame store" in found.problems()[0]
+
+
+def test_flipped_bit_in_a_raw_store_is_found(tmp_path: Path, video_csv: Path) -> None:
+    settings = PrepareConfig(short_side_px=32, codec="raw", workers=1)
+    folder = prepare(RunConfig(data=str(video_csv), out=str(tmp_path), prepare=settings))
+    frames = folder / "frames" / "frames.bin"
+    data = bytearray(frames.read_bytes())
+    data[-1] ^= 1
+    frames.write_bytes(data)
+    (fault,) = check(tmp_path).store_faults
+    last = listed_in(folder / "manifest.csv")[-1]
+    assert fault.startswith(f"{last.path}: its frames")
+
+
+def test_video_that_was_decoded_again_is_no_copy_of_itself(tmp_path: Path, video_csv: Path) -> None:
+    own_videos = tmp_path / "videos"
+    shutil.copytree(video_csv.parent, own_videos)
+    (own_videos / video_csv.name).unlink()
+    settings = PrepareConfig(short_side_px=32, workers=1)
+    config = RunConfig(data=str(own_videos), out=str(tmp_path / "run"), prepare=settings)
+    prepare(config)
+    first, second, third = sorted(own_videos.rglob("*.avi"))[:3]
+    first.write_bytes(first.read_bytes() + b"later")
+    second.unlink()
+    third.write_bytes(b"")
+    prepare(replace(config, prepare=replace(settings, max_skipped=1)))
+    found = check(tmp_path / "run", clip_frames=4)
+    kinds = {row.listed.path: row.kind for row in found.rows}
+    names = [path.relative_to(own_videos).as_posix() for path in (first, second, third)]
+    assert kinds[names[0]] == "good"
+    assert names[1] not in kinds
+    assert kinds[names[2]] == "empty"
+    assert len(kinds) == len(found.rows) == 23
+    assert found.leaks == ()
 
 
 def test_skipped_videos_and_leaks_of_a_prepared_folder_are_seen(

@@ -15,6 +15,7 @@ from kinocell.config import PrepareConfig, RunConfig
 from kinocell.data.clips import open_prepared
 from kinocell.data.official import shipped
 from kinocell.errors import ConfigError, ManifestError, RunError
+from kinocell.stages.check import check
 from kinocell.stages.evaluate import evaluate
 from kinocell.stages.model import split_fingerprint
 from kinocell.stages.pipeline import run
@@ -64,6 +65,23 @@ def test_one_store_serves_every_official_split(every_split: Path) -> None:
             names = found.paths[found.rows(part)].tolist()
             assert {wanted[name.removeprefix("UCF-101/")] for name in names} == {part}
         assert len(found.rows("train")) + len(found.rows("test")) == 50
+
+
+@pytest.mark.parametrize("number", ["1", "2", "3"])
+def test_check_knows_the_official_split_of_folder_and_store(
+    ucf: Path, every_split: Path, number: str
+) -> None:
+    wanted = shipped("ucf101").splits[number]
+    for found in (
+        check(ucf, dataset="ucf101", split=number, clip_frames=4),
+        check(every_split, split=number, clip_frames=4),
+    ):
+        assert len(found.rows) == 50
+        for row in found.rows:
+            assert wanted[row.listed.path.removeprefix("UCF-101/")] == row.listed.split
+            assert row.listed.label in CLASSES
+            assert row.listed.group
+        assert not [leak for leak in found.leaks if "group" in str(leak)]
 
 
 def test_a_store_of_several_splits_is_not_opened_without_a_choice(every_split: Path) -> None:

@@ -15,8 +15,14 @@ import torch
 from numpy.typing import NDArray
 
 from kinocell import cli
-from kinocell.config import ClipsConfig, EvaluateConfig, PrepareConfig, RunConfig
-from kinocell.data.clips import as_input, open_prepared, test_batches, training_batches
+from kinocell.config import AugmentConfig, ClipsConfig, EvaluateConfig, PrepareConfig, RunConfig
+from kinocell.data.clips import (
+    as_input,
+    open_prepared,
+    test_batches,
+    training_batches,
+    training_input,
+)
 from kinocell.stages.page.sheets import GAP_PX, png, seen_pixels, sheet
 from kinocell.stages.prepare import prepare
 from kinocell.stages.show import show
@@ -66,6 +72,29 @@ def test_rows_are_the_clips_of_the_training_stream_bit_for_bit(run: RunConfig) -
         for row, clip in enumerate(expected):
             for time, frame in enumerate(clip):
                 assert np.array_equal(cell(picture, row, time), frame)
+
+
+def test_rows_are_varied_as_training_varies_them(run: RunConfig, tmp_path: Path) -> None:
+    augment = AugmentConfig(brightness=0.5, randaugment_ops=2, erase=1.0, crop_aspect=1.5)
+    mixing = replace(augment, mixup=0.5)  # which is left out: it would hide both clips
+    page = show(
+        replace(run, augment=mixing, out=str(tmp_path)),
+        Path(run.out) / "prepare",
+        clips_per_class=1,
+    )
+    prepared = open_prepared(Path(run.out) / "prepare")
+    rows = prepared.manifest.rows("train")
+    stream = training_batches(
+        prepared, rows, run.clips, batch_size=4, seed=run.seed, augment=augment
+    )
+    batch = next(stream)
+    inputs, _ = training_input(batch, run.clips, augment, num_classes=2, device=torch.device("cpu"))
+    clip = seen_pixels(inputs, "rgb")[0]
+    name = prepared.manifest.class_names[batch.labels[0]]
+    picture = read_png(page.parent / f"{int(batch.labels[0]):03d}-{name.replace('_', '-')}.png")
+    for time, frame in enumerate(clip):
+        assert np.array_equal(cell(picture, 0, time), frame)
+    assert not np.array_equal(clip, batch.clips[0].permute(1, 2, 3, 0).numpy())
 
 
 def test_last_rows_are_the_views_of_a_test_video_bit_for_bit(run: RunConfig) -> None:

@@ -183,14 +183,17 @@ class FrameStore:
         Raises:
             StoreError: Some videos are damaged; the message names the first ones.
         """
-        videos = progress(range(len(self)), label="verify", total=len(self), unit="videos")
-        damaged = [video for video in videos if self._crc32_now(video) != self._crc32[video]]
-        if damaged:
+        if damaged := self.damaged_videos():
             raise StoreError(
                 f"{self.folder}: {len(damaged)} of {len(self)} videos are damaged, in rows "
                 f"{', '.join(map(str, damaged[:5]))}{', ...' if len(damaged) > 5 else ''}. "
                 f"Delete {self.folder.parent} and prepare again."
             )
+
+    def damaged_videos(self) -> list[int]:
+        """Videos whose stored bytes are not those of their checksums; every byte is read once."""
+        videos = progress(range(len(self)), label="verify", total=len(self), unit="videos")
+        return [video for video in videos if self._crc32_now(video) != self._crc32[video]]
 
     def _crc32_now(self, video: int) -> int:
         first = int(self._first_frame[video])

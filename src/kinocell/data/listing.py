@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kinocell.data.datasets import LIST_NAME
 from kinocell.data.found import VIDEO_SUFFIXES
+from kinocell.data.manifest import SPLITS, Manifest
 from kinocell.data.manifest_csv import SPLIT_NAMES
 from kinocell.errors import ManifestError
 
@@ -53,7 +54,28 @@ def listing(path: Path) -> tuple[Path, list[Listed]]:
     return root.absolute(), found
 
 
-def listed_in(path: Path) -> list[Listed]:
+def official(manifest: Manifest, split: str) -> tuple[Path, list[Listed]]:
+    """The root and the videos of a collection's lists.
+
+    Raises:
+        ManifestError: There is no split of that number.
+    """
+    if manifest.numbered:
+        manifest = manifest.choose(split or min(manifest.numbered))
+    return manifest.root, [
+        Listed(
+            path=str(manifest.paths[row]),
+            label=manifest.class_names[manifest.labels[row]],
+            split=SPLITS[manifest.splits[row]] if manifest.splits[row] >= 0 else "",
+            group=str(manifest.group_names[manifest.groups[row]]) if manifest.grouped else "",
+            start_seconds=float(manifest.start_seconds[row]),
+            end_seconds=float(manifest.end_seconds[row]),
+        )
+        for row in range(len(manifest))
+    ]
+
+
+def listed_in(path: Path, split_column: str = "split") -> list[Listed]:
     """The rows of a csv; only its column `path` is needed.
 
     Raises:
@@ -65,15 +87,15 @@ def listed_in(path: Path) -> list[Listed]:
             reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
             if "path" not in reader.fieldnames:
                 raise ManifestError(f"{path} has no column 'path'.")
-            return [_listed(row) for row in reader]
+            return [_listed(row, split_column) for row in reader]
     except (csv.Error, ValueError) as error:
         raise ManifestError(f"{path} cannot be read as a list of videos: {error}.") from error
     except OSError as error:
         raise ManifestError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
-def _listed(row: dict[str, str]) -> Listed:
-    split = row.get("split", "").strip()
+def _listed(row: dict[str, str], split_column: str) -> Listed:
+    split = row.get(split_column, "").strip()
     return Listed(
         path=row["path"],
         label=row.get("label", "").strip(),

@@ -12,11 +12,13 @@ from typing import Any
 
 from kinocell import runs
 from kinocell.console import progress, say
+from kinocell.data.datasets import read_dataset
 from kinocell.data.decode import Decoder
 from kinocell.data.examine import Examined, FileFacts, FileTask, Span, file_facts
 from kinocell.data.file_frames import SETTINGS_NAME
 from kinocell.data.frames import FrameStore
-from kinocell.data.listing import Listed, listed_in, listing
+from kinocell.data.listing import Listed, listed_in, listing, official
+from kinocell.data.manifest_csv import ALL
 from kinocell.data.workers import Lost, Workers
 from kinocell.errors import StoreError, VideoError, VideoFault
 from kinocell.stages.checked import Check, classified
@@ -28,8 +30,6 @@ CLIP_FRAMES = 8
 LIMIT_SECONDS = 300.0
 """For one file: about two hours of small video."""
 
-FRAMES_AT_ONCE = 64
-
 
 def check(
     path: Path | str,
@@ -38,6 +38,8 @@ def check(
     workers: int = 0,
     limit_seconds: float = LIMIT_SECONDS,
     decoder: Decoder = "auto",
+    dataset: str = "",
+    split: str = "",
 ) -> Check:
     """Decode every video of a folder, a csv, or a single file.
 
@@ -48,6 +50,9 @@ def check(
         workers: Processes; 0 means one per core.
         limit_seconds: For one file; one that takes longer is too slow.
         decoder: Which decoder; OpenCV finds less damage.
+        dataset: The layout of a public collection: labels, splits and groups are its lists'.
+            Videos that no list names are not looked at.
+        split: Which official split, by number; 1 where there are several.
 
     Raises:
         ManifestError: No video there, or a csv that cannot be read.
@@ -56,8 +61,11 @@ def check(
     path = Path(path)
     for folder in (path, path / "prepare"):
         if (folder / "source.json").is_file():
-            return _check_prepared(folder, clip_frames, workers, limit_seconds, decoder)
-    root, videos = listing(path)
+            return _check_prepared(folder, split, clip_frames, workers, limit_seconds, decoder)
+    if dataset:
+        root, videos = official(read_dataset(path, dataset, split), split)
+    else:
+        root, videos = listing(path)
     say(f"check: {len(videos)} videos in {root}")
     return _result(videos, _facts(root, videos, workers, limit_seconds, decoder), clip_frames)
 
@@ -71,21 +79,28 @@ def _result(videos: Sequence[Listed], facts: Sequence[FileFacts], clip_frames: i
 
 
 def _check_prepared(
-    folder: Path, clip_frames: int, workers: int, limit_seconds: float, decoder: Decoder
+    folder: Path, split: str, clip_frames: int, workers: int, limit_seconds: float, decoder: Decoder
 ) -> Check:
     """What `prepare` has found in each video, and whether the store still gives its frames."""
-    rows = listed_in(folder / "manifest.csv")
-    root = Path(runs.read_json(folder / "source.json", "where the videos came from")["root"])
+    source = runs.read_json(folder / "source.json", "where the videos came from")
+    several = source.get("split") == ALL
+    rows = listed_in(folder / "manifest.csv", f"split_{split or 1}" if several else "split")
+    root = Path(source["root"])
     if (folder / "frames" / SETTINGS_NAME).exists():
         say(f"check: {len(rows)} videos, prepared without a store, in {root}")
         return _result(rows, _facts(root, rows, workers, limit_seconds, decoder), clip_frames)
     say(f"check: {len(rows)} prepared videos in {folder}")
     listed = {(row.path, row.start_seconds): row for row in rows}
-    records = runs.read_jsonl(folder / "frames" / "videos.jsonl")
-    videos = [
-        listed.get((record["path"], record["start_seconds"])) or Listed(path=record["path"])
-        for record in records
-    ]
+    skipped = {row.path for row in listed_in(folder / "skipped.csv")}
+    # A store keeps what it was given: a later line replaces an earlier one of the same video, and
+    # of videos that have left the list the lines stay.
+    newest = {
+        (record["path"], record["start_seconds"]): record
+        for record in runs.read_jsonl(folder / "frames" / "videos.jsonl")
+    }
+    kept = [key for key in newest if key in listed or key[0] in skipped]
+    records = [newest[key] for key in kept]
+    videos = [listed.get(key) or Listed(path=key[0]) for key in kept]
     found = _result(videos, [_recorded(record) for record in records], clip_frames)
     return replace(found, store_faults=tuple(_store_faults(folder / "frames", rows)))
 
@@ -115,20 +130,17 @@ def _recorded(record: Mapping[str, Any]) -> FileFacts:
 
 
 def _store_faults(folder: Path, rows: Sequence[Listed]) -> Iterator[str]:
-    """Every stored frame is read once; one sentence for each video that does not come back."""
+    """One sentence for each video whose stored bytes are not what was written."""
     try:
         store = FrameStore(folder)
     except StoreError as error:
         yield str(error)
         return
-    numbers = progress(range(len(store)), label="check", total=len(store), unit="videos")
-    for number in numbers:
-        count = int(store.num_frames[number])
-        try:
-            for start in range(0, count, FRAMES_AT_ONCE):
-                store.read(number, range(start, min(start + FRAMES_AT_ONCE, count)))
-        except StoreError as error:
-            yield f"{rows[number].path}: {error}"
+    for number in store.damaged_videos():
+        yield (
+            f"{rows[number].path}: its frames in {folder} are damaged. Delete {folder.parent} and "
+            "prepare again."
+        )
 
 
 def _facts(

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from kinocell import runs
-from kinocell.config import ClipsConfig, RunConfig
+from kinocell.config import AugmentConfig, RunConfig
 from kinocell.console import progress, say
-from kinocell.data.clips import Batch, Prepared, as_input, open_prepared, test_batches
+from kinocell.data.clips import Batch, Prepared, open_prepared, test_batches, training_input
 from kinocell.data.clips import training_batches as training_stream
 from kinocell.data.cuts import split_by_group
 from kinocell.data.datasets import read_dataset
@@ -57,7 +58,8 @@ def show(config: RunConfig, path: Path | str, *, clips_per_class: int = CLIPS_PE
     """Write the sheets of a run, of prepared videos, or of videos that are not prepared.
 
     Args:
-        config: `out`, `seed`, `clips`, `evaluate.views`; and `prepare` for videos that are not
+        config: `out`, `seed`, `clips`, `augment` (but for the mixing of clips with each other,
+            which would hide both), `evaluate.views`; and `prepare` for videos that are not
             prepared.
         path: A run folder, a prepared folder, a folder of videos, or a csv.
         clips_per_class: Training clips of each class: the first ones that training would draw.
@@ -79,27 +81,41 @@ def show(config: RunConfig, path: Path | str, *, clips_per_class: int = CLIPS_PE
     watched = WatchedFrames(prepared.store)
     prepared = replace(prepared, store=watched)  # type: ignore[arg-type]
     clips = replace(config.clips, workers=0)  # here, where what is read can be watched
+    augment = replace(config.augment, mixup=0.0, cutmix=0.0)
     found: list[Shown] = []
     work = [*((p, row, True) for p, row in order), *((-1, row, False) for row in tests)]
     for position, row, training in progress(work, label="show", total=len(work), unit="clips"):
         if training:
             batches = training_stream(
-                prepared, rows, clips, batch_size=1, seed=config.seed, start_step=position
+                prepared,
+                rows,
+                clips,
+                batch_size=1,
+                seed=config.seed,
+                start_step=position,
+                augment=augment,
             )
             names = [f"training clip {position}"]
         else:
             views = config.evaluate.views
             batches = test_batches(prepared, [row], clips, batch_size=views, views=views)
             names = [f"test view {view + 1} of {views}" for view in range(views)]
-        found += _shown(next(batches), names, watched, prepared.manifest, clips)
+        batch = next(batches)
+        inputs, _ = training_input(
+            batch,
+            clips,
+            augment if training else AugmentConfig(),
+            num_classes=len(prepared.manifest.class_names),
+            device=torch.device("cpu"),
+        )
+        found += _shown(batch, seen_pixels(inputs, clips.input), names, watched, prepared.manifest)
     return _write(config, path, prepared.manifest, found)
 
 
 def _shown(
-    batch: Batch, names: list[str], watched: WatchedFrames, manifest: Manifest, clips: ClipsConfig
+    batch: Batch, pixels: Pixels, names: list[str], watched: WatchedFrames, manifest: Manifest
 ) -> list[Shown]:
     """The clips of a batch, with the frames that were read for them."""
-    pixels = seen_pixels(as_input(batch.clips, clips.input), clips.input)
     reads = watched.taken()
     assert [video for video, _ in reads] == batch.rows.tolist()
     return [
@@ -157,7 +173,9 @@ def _opened(config: RunConfig, path: Path) -> Prepared:
         return open_prepared(path, config.split)
     if (path / "config.json").is_file():
         return open_prepared(folders.prepared_folder(config), config.split)
-    manifest = read_dataset(path)
+    manifest = read_dataset(path, config.dataset, config.split)
+    if manifest.numbered:
+        manifest = manifest.choose(config.split or min(manifest.numbered))
     if (manifest.splits == NO_SPLIT).all():
         manifest = split_by_group(manifest, config.prepare.test_fraction, config.seed)
     nothing = {name: np.zeros(len(manifest), np.int64) for name in COLUMNS}
