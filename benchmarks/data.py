@@ -5,8 +5,8 @@ and makes finished training clips of them: 8 frames, random crop at 112 px, flip
 
     python -m benchmarks.data [--videos 64] [--clips 2000] [--memory-clips 5000] [--out data.json]
 
-How others read frames is in `peers.py`; one that is not installed is named and left out. What
-happens at the size of real collections is `store_size.py`.
+How others read frames is in `peers.py`; one that is not installed is named and left out. At the
+end stands what it costs to open real sizes, by `opening.py`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import peers
+from benchmarks import opening, peers
 from kinocell.config import ClipsConfig, PrepareConfig, RunConfig
 from kinocell.data import sampling
 from kinocell.data.clips import Prepared, as_input, open_prepared, training_batches
@@ -238,8 +238,10 @@ def main() -> None:
         for row in ours:
             ratio = row["clips_per_second"] / best["clips_per_second"]
             print(f"{row['name']}: {ratio:.1f}x {best['name']}, the fastest from files")
+    sizes = [opening.measure(videos) for videos in opening.VIDEOS]
+    print(opening.table(sizes))
     machine = {"machine": platform.processor() or platform.machine(), "workers": WORKERS}
-    text = json.dumps({**machine, "rows": rows}, indent=2) + "\n"
+    text = json.dumps({**machine, "rows": rows, "opening": sizes}, indent=2) + "\n"
     arguments.out.write_text(text, encoding="utf-8")
     print(f"written: {arguments.out}")
 
