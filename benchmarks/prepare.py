@@ -1,11 +1,13 @@
 """Does `prepare` keep all cores busy? Videos per second against one process times cores.
 
 Encodes its own videos (half H.264 in mp4, half Xvid in avi, 320 x 240, 7 s), then decodes, resizes
-and encodes them in this process alone, then with `prepare` and 1 and all workers:
+and encodes them in this process alone, in one process per core side by side (which share nothing,
+so that is what the machine has to give), then with `prepare` and 1 and all workers:
 
     python benchmarks/prepare.py [--videos 400] [--codec jpeg] [--out prepare.json]
 
-The target is a ratio of 0.9. On a machine that does other things too, the last two columns tell
+The target is 0.9 of one process's rate times the workers. On a machine that does other things
+too, the last two columns tell
 more: CPU seconds per video of the workers and of the parent.
 """
 
@@ -15,6 +17,7 @@ import argparse
 import contextlib
 import io
 import json
+import multiprocessing
 import resource
 import tempfile
 import time
@@ -59,11 +62,11 @@ def cpu_seconds(who: int) -> float:
     return used.ru_utime + used.ru_stime
 
 
-def alone(folder: Path, config: PrepareConfig, part: Path) -> float:
-    """CPU seconds of one process that decodes, resizes and encodes every video."""
+def alone(folder: Path, config: PrepareConfig, part: Path, first: int = 0, step: int = 1) -> float:
+    """CPU seconds of one process that decodes, resizes and encodes every `step`-th video."""
     manifest = folder_dataset(folder)
     start = cpu_seconds(resource.RUSAGE_SELF)
-    for row in range(len(manifest)):
+    for row in range(first, len(manifest), step):
         encode_video(
             VideoTask(
                 path=str(manifest.path(row)),
@@ -78,6 +81,22 @@ def alone(folder: Path, config: PrepareConfig, part: Path) -> float:
             )
         )
     return cpu_seconds(resource.RUSAGE_SELF) - start
+
+
+def side_by_side(folder: Path, config: PrepareConfig, place: Path, processes: int) -> float:
+    """Wall seconds of `alone` in several processes that share the videos, already started."""
+    jobs = [(folder, config, place / f"part_{n}", n, processes) for n in range(processes)]
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        pool.map(started, [0] * processes, chunksize=1)
+        start = time.perf_counter()
+        pool.starmap(alone, jobs, chunksize=1)
+        return time.perf_counter() - start
+
+
+def started(number: int) -> int:
+    """Keeps a process busy until the others are there too."""
+    time.sleep(1.0)
+    return number
 
 
 def prepared(folder: Path, out: Path, config: PrepareConfig) -> dict[str, float]:
@@ -109,6 +128,8 @@ def main() -> None:
         single = alone(folder, PrepareConfig(**settings), Path(place) / "part")
         rate = count / single
         print(f"one process alone: {rate:.1f} videos/s, {1e3 * single / count:.1f} ms per video")
+        together = count / side_by_side(folder, PrepareConfig(**settings), Path(place), num_cores())
+        print(f"{num_cores()} processes side by side: {together:.1f} videos/s")
         print(
             f"{'workers':>7} {'videos/s':>9} {'of ideal':>9} {'workers ms':>11} {'parent ms':>10}"
         )
@@ -122,7 +143,13 @@ def main() -> None:
                 f"{1e3 * seconds['workers'] / count:11.1f} {1e3 * seconds['parent'] / count:10.1f}"
             )
     out: Path = arguments.out
-    result = {"videos": count, "codec": arguments.codec, "alone_seconds": single, "rows": rows}
+    result = {
+        "videos": count,
+        "codec": arguments.codec,
+        "alone_seconds": single,
+        "side_by_side": together,
+        "rows": rows,
+    }
     out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(f"written: {out}")
 
