@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kinocell import options as opts
 from kinocell import presets
-from kinocell.config import RunConfig
+from kinocell.config import RunConfig, SynthConfig
 from kinocell.console import result, say
 from kinocell.errors import KinocellError, VideoError, did_you_mean
 from kinocell.options import UsageError
@@ -80,6 +80,20 @@ def download(request: Request) -> None:
     folder = Path(request.own["to"] or name)
     result(download(name, folder, request.own["mirror"] or ""))
     say(f"Next: kinocell prepare --dataset {name} --root {folder}")
+
+
+def synth(request: Request) -> None:
+    values = dict(request.own)
+    out, workers = values.pop("out"), values.pop("workers")
+    if not out:
+        raise UsageError("Name the folder to fill: --out DIR.")
+    if workers < 0:
+        raise UsageError(f"--workers is {workers}; it must be at least 0.")
+    from kinocell.stages.synth import synth
+
+    csv = synth(SynthConfig(**values), Path(out), workers=workers)
+    result(csv)
+    say(f"Next: kinocell run --data {csv} --out my-run")
 
 
 def search(request: Request) -> None:

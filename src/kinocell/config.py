@@ -265,6 +265,25 @@ class SyntheticConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SynthConfig:
+    """The synthetic benchmark: more and harder motions than the embedded data set, half of it test
+    videos."""
+
+    classes: int = 16
+    """Motions, in pairs that only the order of frames tells apart."""
+
+    videos: int = 2400
+    """Video files, training and test together; a multiple of the classes."""
+
+    groups: int = 0
+    """Families of background and thing, each with as many videos of every class; half of them are
+    the test split. 0: one video of each class in each."""
+
+    seed: int = 0
+    """Another seed renders another benchmark."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
     """The whole job: prepare, search, derive, train, evaluate, report."""
 

@@ -12,7 +12,7 @@ from typing import Literal
 from kinocell import actions, presets
 from kinocell import options as opts
 from kinocell.actions import Request
-from kinocell.config import RunConfig
+from kinocell.config import RunConfig, SynthConfig
 from kinocell.options import Option
 
 Decoder = Literal["auto", "pyav", "opencv"]
@@ -229,6 +229,20 @@ VERBS: dict[str, Verb] = {
         examples=(
             ("kinocell download ucf101 --to videos/ucf101", "6.5 GiB"),
             ("kinocell download hmdb51 --mirror https://example.org/hmdb51_org.rar", "a copy"),
+        ),
+    ),
+    "synth": Verb(
+        action=actions.synth,
+        summary="Render a benchmark of videos whose label is the motion.",
+        own=(
+            Option(key="out", kind=str, help="Folder to fill; gone on with if unfinished."),
+            *opts.config_options(SynthConfig()),
+            Option(key="workers", kind=int, default=0, help="Processes; 0 means one per core."),
+        ),
+        examples=(
+            ("kinocell synth --out motions", "16 classes, 1,200 training and 1,200 test videos"),
+            ("kinocell synth --classes 4 --videos 400 --out few", "a quick look"),
+            ("kinocell prepare --data motions/videos.csv --out my-run", "what comes next"),
         ),
     ),
     "predict": Verb(

@@ -29,12 +29,13 @@ from kinocell.learning.metrics import LossAndAccuracy
 from kinocell.learning.steps import weight_step
 from kinocell.locks import only_run
 from kinocell.signals import Asked, whole_steps
-from kinocell.space.cost import MIB, latency, multiply_adds, num_parameters, weights_mib
+from kinocell.space.cost import MIB
 from kinocell.space.genotype import Genotype
 from kinocell.space.ops import OPS, Builder, field_of_view
 from kinocell.stages import folders
 from kinocell.stages.epoch import SoFar, keep_where_due
 from kinocell.stages.guards import largest, warn_of_slow_loader
+from kinocell.stages.measured import measured
 from kinocell.stages.model import save_model
 from kinocell.stages.networks import check_baseline_fits, chosen_genotype
 from kinocell.stages.train_state import TrainState, begin, train_settings
@@ -222,8 +223,9 @@ def _validate(state: TrainState, asked: Asked) -> LossAndAccuracy:
 
 def _finish(state: TrainState) -> None:
     save_model(state.folder / "last.safetensors", state.model)
-    network, shape = state.model.network, state.config.clips.shape
-    time_of_one = latency(network, shape, device=state.device)
+    shape = state.config.clips.shape
+    found = measured(state.model.network, shape, device=state.device, label="train: costs")
+    one_clip = found.latencies[0]
     genotype = state.model.genotype
     kept = [connection.op for connection in genotype.kept()] if genotype else []
     newest = state.checkpoints.newest()
@@ -232,15 +234,11 @@ def _finish(state: TrainState) -> None:
     runs.finish_stage(
         state.folder,
         {
-            "parameters": num_parameters(network),
-            "weights_mib": weights_mib(network),
+            **found.to_dict(),
             "checkpoint_mib": newest.stat().st_size / MIB,
-            "multiply_adds": multiply_adds(network, shape),
-            "milliseconds": time_of_one.median_milliseconds,
-            "milliseconds_p90": time_of_one.p90_milliseconds,
-            "threads": time_of_one.threads,
-            "device": device_name(state.device),
-            "clip_shape": list(shape),
+            # Once more, for tables with a row per run.
+            "milliseconds": one_clip.median_milliseconds,
+            "milliseconds_p90": one_clip.p90_milliseconds,
             "seconds": state.seconds,
             "best_epoch": state.best_epoch,
             "chosen_by": "valid_accuracy" if len(state.valid_rows) else "train_loss",
