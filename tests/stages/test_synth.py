@@ -86,6 +86,12 @@ def test_both_splits_have_every_class_and_no_group_in_common(made: Path) -> None
     halves(manifest, train, 0)  # a search can cut the training videos once more
 
 
+def test_fewest_groups_can_still_be_searched_on(tmp_path: Path) -> None:
+    manifest = csv_dataset(synth(SynthConfig(classes=2, videos=8), tmp_path / "few"))
+    assert len(manifest.rows("train")) == len(manifest.rows("test")) == 4
+    halves(manifest, manifest.rows("train"), 0)
+
+
 def test_number_of_processes_does_not_change_a_byte(made: Path, tmp_path: Path) -> None:
     synth(FEW, tmp_path / "again", workers=1)
     assert contents(tmp_path / "again") == contents(made)
@@ -176,9 +182,9 @@ def test_benchmark_of_other_settings_is_refused_with_the_difference(made: Path) 
         (SynthConfig(videos=2401), r"multiple of 16 .*2400 or 2416, for example"),
         (SynthConfig(videos=1200, groups=50), r"800 \(16 classes x 50 groups\).*800 or 1600"),
         (SynthConfig(videos=400, groups=50), r"must be a multiple of 800 .*: 800, for example"),
-        (SynthConfig(groups=5), "5 groups are too few; there must be at least 6"),
+        (SynthConfig(groups=3), "3 groups are too few; there must be at least 4"),
         (SynthConfig(groups=-1), "-1 groups are too few"),
-        (SynthConfig(videos=80), "so at least 96 videos of 16 classes"),
+        (SynthConfig(videos=48), "so at least 64 videos of 16 classes"),
         (SynthConfig(seed=-1), "--seed is -1"),
     ],
 )
