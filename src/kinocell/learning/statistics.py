@@ -15,10 +15,10 @@ import numpy.typing as npt
 Hits = npt.NDArray[np.bool_]
 """Whether each test video was named right, `[n]`."""
 
-RESAMPLES = 10_000
 SIGNIFICANT = 0.05
 """A p-value below this is called significant."""
 
+RESAMPLES = 10_000
 CHUNK = 500
 """Resamples drawn at once: indices of 500 x 3,783 videos take 15 MiB."""
 
