@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kinocell import options as opts
-from kinocell import presets
+from kinocell import presets, recipes
 from kinocell.config import RunConfig
 from kinocell.console import result, say
 from kinocell.errors import KinocellError, VideoError, did_you_mean
@@ -39,6 +39,12 @@ SOURCES = (
     Option(key="preset", kind=str, help=f"Complete settings: {', '.join(presets.PRESETS)}."),
     Option(key="print_config", kind=bool, help="Print the resulting settings and do nothing."),
 )
+
+
+RECIPE = Option(
+    key="recipe", kind=str,
+    help=f"How the network is trained and tested, over the preset: {', '.join(recipes.RECIPES)}.",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,7 +211,7 @@ def _predict(request: Request) -> None:
         raise UsageError("Name at least one video file.")
     if not request.own["run"]:
         raise UsageError("Name the run folder that holds the network: --run DIR.")
-    for name, least in (("top", 1), ("views", 0)):
+    for name, least in (("top", 1), ("views", 0), ("crops", 0)):
         if request.own[name] < least:
             raise UsageError(f"--{name} is {request.own[name]}; it must be at least {least}.")
     from kinocell.stages.predict import load, predict
@@ -219,6 +225,7 @@ def _predict(request: Request) -> None:
                 [Path(word)],
                 top=request.own["top"],
                 views=request.own["views"],
+                crops=request.own["crops"],
                 decoder=request.own["decoder"],
             )
         except VideoError as error:
@@ -266,6 +273,7 @@ def _cost(request: Request) -> None:
 def _list(request: Request) -> None:
     kinds: dict[str, Callable[[], Mapping[str, object]]] = {
         "presets": lambda: presets.PRESETS,
+        "recipes": lambda: recipes.RECIPES,
         "strategies": lambda: _table("kinocell.strategies.table", "STRATEGIES"),
         "ops": lambda: _table("kinocell.space.ops", "OPS"),
         "datasets": lambda: _table("kinocell.data.datasets", "DATASETS"),
@@ -302,6 +310,7 @@ VERBS: dict[str, Verb] = {
         action=_run,
         summary="The whole job: prepare, search, derive, train, evaluate, report.",
         settings=("*",),
+        own=(RECIPE,),
         examples=(
             ("kinocell run --preset demo --out demo-run", "embedded videos, a few minutes"),
             ("kinocell run --data videos --out my-run", "a folder with a folder per class"),
@@ -427,6 +436,7 @@ VERBS: dict[str, Verb] = {
         settings=(*TRAINING, "train"),
         section="train",
         own=(
+            RECIPE,
             Option(
                 key="genotype", kind=str,
                 help="A genotype file from elsewhere, instead of OUT/search/genotype.json.",
@@ -434,6 +444,7 @@ VERBS: dict[str, Verb] = {
         ),
         examples=(
             ("kinocell train --out my-run --epochs 100", "after `kinocell search`"),
+            ("kinocell train --out my-run --recipe modern --ema 0", "but for one ingredient"),
             (
                 "kinocell train --out other --prepared my-run/prepare --genotype found.json",
                 "a module that was found before",
@@ -445,7 +456,10 @@ VERBS: dict[str, Verb] = {
         summary="Score the trained network on the test split.",
         settings=("out", "prepared", "split", "device", "evaluate"),
         section="evaluate",
-        examples=(("kinocell evaluate --out my-run --views 5", "five clips per video"),),
+        examples=(
+            ("kinocell evaluate --out my-run --views 5", "five clips per video"),
+            ("kinocell evaluate --out my-run --views 10 --crops 3", "thirty, averaged"),
+        ),
     ),
     "download": Verb(
         action=_download,
@@ -472,6 +486,10 @@ VERBS: dict[str, Verb] = {
             Option(
                 key="views", kind=int, default=0,
                 help="Clips per video, averaged; 0: as many as in the run's evaluation.",
+            ),
+            Option(
+                key="crops", kind=int, default=0,
+                help="Squares cut out of each of these clips, averaged too; 0: likewise.",
             ),
             Option(key="json", kind=bool, help="One line of JSON per file."),
             Option(
