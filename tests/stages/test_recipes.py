@@ -302,6 +302,19 @@ def test_recipe_leaves_the_search_of_a_run_valid(
     assert shown is (recipe is modern)
 
 
+def test_network_drawn_by_people_is_averaged_and_says_what_it_leaves_out(
+    tiny: Tiny, tmp_path: Path, newest_state: Newest, capsys: Any
+) -> None:
+    config = modern(tiny(tmp_path, train={"model": "x3d_xs", "epochs": 6}))
+    train(config)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "x3d_xs is trained with its own dropout and without drop path" in said
+    state = newest_state(tmp_path / "train")
+    found = weights(tmp_path)
+    assert all(torch.equal(found[name], state["averaged"][f"module.{name}"]) for name in found)
+    assert evaluate(config)["num_clips"] == 15 * evaluate(config)["num_videos"]
+
+
 @pytest.mark.parametrize(
     ("segments", "each", "kind"), [(8, 2, "rgb"), (16, 2, "rgb"), (8, 1, "difference")]
 )

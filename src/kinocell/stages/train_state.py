@@ -21,38 +21,24 @@ from kinocell import runs
 from kinocell.config import RunConfig, to_dict
 from kinocell.console import say
 from kinocell.data.clips import Batch, Prepared, training_batches
-from kinocell.errors import RunError
 from kinocell.learning import optim
 from kinocell.learning.averaging import moving_average
 from kinocell.learning.device import choose_device, device_name
 from kinocell.locks import Lock
 from kinocell.space.cost import num_parameters
 from kinocell.space.genotype import Genotype
-from kinocell.space.network import Network
 from kinocell.space.ops import Builder
 from kinocell.stages import folders
 from kinocell.stages.checkpoint import Checkpoints
 from kinocell.stages.epoch import SoFar
 from kinocell.stages.guards import check_finite, largest
 from kinocell.stages.model import Model, save_model, split_fingerprint, split_names
+from kinocell.stages.networks import build, network_settings
 
-LATER: dict[str, Any] = {"drop_path": 0.0, "warmup_epochs": 0, "decay_norms": True, "ema": 0.0}
+LATER: dict[str, Any] = {
+    "model": "", "drop_path": 0.0, "warmup_epochs": 0, "decay_norms": True, "ema": 0.0,
+}  # fmt: skip
 """Settings that the first trainings did not have, with the values that change nothing."""
-
-
-def found_genotype(config: RunConfig) -> Genotype:
-    """The module that this run's search has found.
-
-    Raises:
-        RunError: There was no search in this folder.
-    """
-    path = folders.search_folder(config) / "genotype.json"
-    if not path.exists():
-        raise RunError(
-            f"{path} does not exist. Run `kinocell search --out {config.out}` first, or name a "
-            "module with --genotype FILE."
-        )
-    return Genotype.load(path)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -155,7 +141,7 @@ class TrainState:
 def begin(
     config: RunConfig,
     prepared: Prepared,
-    genotype: Genotype,
+    genotype: Genotype | None,
     ops: Mapping[str, Builder],
     lock: Lock,
 ) -> TrainState:
@@ -165,26 +151,17 @@ def begin(
     device = choose_device(config.device)
     manifest = prepared.manifest
     rows = manifest.rows("train")
-    arguments = {
-        "channels": settings.channels,
-        "layers": settings.layers,
-        "stem_stride": settings.stem_stride,
-        "dropout": settings.dropout,
-    }
+    batch_size = min(settings.batch_size, len(rows))
+    arguments = network_settings(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        network = Network(
-            genotype,
-            len(manifest.class_names),
-            channels=settings.channels,
-            layers=settings.layers,
-            stem_stride=settings.stem_stride,
-            dropout=settings.dropout,
-            ops=ops,
-        ).to(device)
+        design = genotype or settings.model
+        network = build(design, len(manifest.class_names), arguments, ops=ops)
+    network = network.to(device)
     model = Model(
         network=network,
         genotype=genotype,
+        baseline=settings.model,
         class_names=manifest.class_names,
         clips=config.clips,
         short_side_px=prepared.store.settings.short_side_px,
@@ -202,7 +179,6 @@ def begin(
         decay=settings.weight_decay,
         decay_norms=settings.decay_norms,
     )
-    batch_size = min(settings.batch_size, len(rows))
     steps = max(round(len(rows) / batch_size), 1)
     state = TrainState(
         config=config,
@@ -228,9 +204,15 @@ def begin(
         say(f"train: goes on behind {state.so_far.where(state.epoch, settings.epochs, steps)}")
     else:
         say(
-            f"train: {settings.epochs} epochs x {steps} steps, {len(rows)} videos, "
+            f"train: {settings.model + ', ' if settings.model else ''}"
+            f"{settings.epochs} epochs x {steps} steps, {len(rows)} videos, "
             f"{num_parameters(network):,} weights, {device_name(device)}"
         )
+        if settings.model and (settings.drop_path or settings.dropout):
+            say(
+                "train: drop path and dropout are settings of the searched network; "
+                f"{settings.model} is trained with its own dropout and without drop path"
+            )
     runs.keep_rows(folder / "metrics.jsonl", "epoch", state.epoch)
     state.batches = training_batches(
         prepared,
@@ -245,7 +227,9 @@ def begin(
     return state
 
 
-def train_settings(config: RunConfig, prepared: Prepared, genotype: Genotype) -> dict[str, Any]:
+def train_settings(
+    config: RunConfig, prepared: Prepared, genotype: Genotype | None
+) -> dict[str, Any]:
     """What a training depends on."""
     return {
         "seed": config.seed,
@@ -253,7 +237,7 @@ def train_settings(config: RunConfig, prepared: Prepared, genotype: Genotype) ->
         "videos": folders.prepared_contents(prepared.folder),
         "clips": folders.clip_settings(config.clips),
         "train": folders.but_for_new(to_dict(config.train), LATER),
-        "genotype": genotype.to_dict()["nodes"],
-        "mid": genotype.mid,
+        "genotype": genotype.to_dict()["nodes"] if genotype else None,
+        "mid": genotype.mid if genotype else None,
         **folders.augment_settings(config.augment),
     }
