@@ -16,6 +16,7 @@ done again. Results are in DIR/recipes.json. Weights are those of the last epoch
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import statistics
 from collections.abc import Callable, Sequence
@@ -106,6 +107,11 @@ def scored(config: RunConfig, change: Change, genotype: Genotype, twin: Path | N
     return evaluate(config)
 
 
+def folder_name(variant: str) -> str:
+    """`"no mixup, cutmix"` -> `"no-mixup-cutmix"`."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", variant)
+
+
 def row_of(name: str, split: str, found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """One row of the table: a value for each seed."""
     return {
@@ -135,12 +141,13 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             f"{name:20} {spread(row['video_top1']):>16} {spread(row['clip_top1']):>16} "
             f"{gain:>+10.3f}  {row['clip_frames']} {row['input']}"
         )
-    for split, what in ((DEVELOPMENT, "validation"), (OFFICIAL, "test")):
-        if counts := {row["num_videos"] for row in rows if row["split"] == split}:
-            (count,) = counts
-            low, high = wilson_interval(rows[0]["video_top1"][0], count)
+    for row in rows:
+        if row["variant"] == "modern":
+            what = "test" if row["split"] == OFFICIAL else "validation"
+            low, high = wilson_interval(statistics.mean(row["video_top1"]), row["num_videos"])
             lines.append(
-                f"{count} {what} videos: one run is sure to +-{(high - low) / 2:.3f} (95 %)"
+                f"{row['num_videos']} {what} videos: the 95 % interval of one run is "
+                f"+-{(high - low) / 2:.3f} wide"
             )
     return "\n".join(lines)
 
@@ -181,10 +188,10 @@ def main() -> None:
         found = []
         for seed in range(asked.seeds):
             folder = asked.out / f"split-{split}" / f"seed-{seed}"
-            config = replace(base, split=split, seed=seed, out=str(folder / name.replace(" ", "-")))
-            twin = TRAINED_ALIKE.get(name)
+            config = replace(base, split=split, seed=seed, out=str(folder / folder_name(name)))
+            twin = folder / folder_name(TRAINED_ALIKE[name]) if name in TRAINED_ALIKE else None
             say(f"{name}, split {split}, seed {seed}")
-            found.append(scored(config, VARIANTS[name], genotype, folder / twin if twin else None))
+            found.append(scored(config, VARIANTS[name], genotype, twin))
         rows.append(row_of(name, split, found))
         content = {"rows": rows, "genotype": genotype.to_dict(), **runs.provenance()}
         runs.write_json(asked.out / "recipes.json", content)
