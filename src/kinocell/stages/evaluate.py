@@ -14,7 +14,6 @@ from kinocell import runs
 from kinocell.config import RunConfig, to_dict
 from kinocell.console import progress, say
 from kinocell.data.clips import Prepared, as_input, open_prepared, test_batches
-from kinocell.data.jobs import num_clip_frames
 from kinocell.errors import RunError
 from kinocell.learning.device import choose_device, device_name
 from kinocell.learning.metrics import confusion_matrix, top_k
@@ -60,7 +59,7 @@ def evaluate(config: RunConfig, *, ops: Mapping[str, Builder] = OPS) -> dict[str
     values = scores(logits, prepared, rows, crops=config.evaluate.crops)
     values |= {
         "input": model.clips.input,
-        "clip_frames": num_clip_frames(model.clips),
+        "clip_frames": model.clips.shape[1],
         "weights": config.evaluate.weights,
     }
     with runs.atomic_write(folder / "logits.npz") as file:
