@@ -217,8 +217,15 @@ class TrainConfig:
     dropout: float = 0.0
     """Share of features dropped in front of the classifier."""
 
+    drop_path: float = 0.0
+    """Share of each connection's outputs dropped at the end of the training, growing from 0; of
+    the searched network only, and never a skip."""
+
     schedule: Literal["cosine", "onecycle"] = "cosine"
     """Learning rate over the steps: cosine to 0, or one-cycle (warm-up, then cosine to 0)."""
+
+    warmup_epochs: int = 0
+    """Epochs in which the learning rate rises in a line, in front of the cosine."""
 
     learning_rate: float = 0.025
     """Of SGD: the start of the cosine, or the peak of the one-cycle."""
@@ -229,11 +236,18 @@ class TrainConfig:
     weight_decay: float = 3e-4
     """Of SGD."""
 
+    decay_norms: bool = True
+    """Let weights of batch norm and biases decay too, as the paper does."""
+
     gradient_clip: float = 5.0
     """Largest norm of the gradient; 0 turns it off."""
 
     label_smoothing: float = 0.0
     """Share of the target spread over all classes."""
+
+    ema: float = 0.0
+    """Decay of the weights' moving average, which is validated, kept and tested in place of the
+    last step's weights; 0 is off. Shorter in the first steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +256,10 @@ class EvaluateConfig:
 
     views: int = 1
     """Clips per video, spread over it; their probabilities are averaged. The paper uses 1."""
+
+    crops: int = 1
+    """Squares cut out of each of these clips: the centre, or so many along the frame's long side;
+    averaged too."""
 
     batch_size: int = 16
     """Clips in a batch."""

@@ -21,6 +21,7 @@ WIDTH = 80
 COLUMN = 29  # where the explanation starts
 METAVARS = {
     "data": "PATH", "out": "DIR", "prepared": "DIR", "config": "FILE", "preset": "NAME",
+    "recipe": "NAME",
     "dataset": "NAME", "split": "N|all", "to": "DIR", "mirror": "URL",
     "device": "NAME", "strategy": "NAME", "genotype": "FILE", "run": "DIR",
 }  # fmt: skip

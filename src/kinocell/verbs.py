@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from kinocell import actions, presets
+from kinocell import actions, presets, recipes
 from kinocell import options as opts
 from kinocell.actions import Request
 from kinocell.config import RunConfig, SynthConfig
@@ -31,6 +31,12 @@ SOURCES = (
     Option(key="preset", kind=str, help=f"Complete settings: {', '.join(presets.PRESETS)}."),
     Option(key="print_config", kind=bool, help="Print the resulting settings and do nothing."),
 )
+
+
+RECIPE = Option(
+    key="recipe", kind=str,
+    help=f"How the network is trained and tested, over the preset: {', '.join(recipes.RECIPES)}.",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +72,7 @@ VERBS: dict[str, Verb] = {
         action=actions.run,
         summary="The whole job: prepare, search, derive, train, evaluate, report.",
         settings=("*",),
+        own=(RECIPE,),
         examples=(
             ("kinocell run --preset demo --out demo-run", "embedded videos, a few minutes"),
             ("kinocell run --data videos --out my-run", "a folder with a folder per class"),
@@ -191,6 +198,7 @@ VERBS: dict[str, Verb] = {
         settings=(*TRAINING, "train"),
         section="train",
         own=(
+            RECIPE,
             Option(
                 key="genotype", kind=str,
                 help="A genotype file from elsewhere, instead of OUT/search/genotype.json.",
@@ -198,6 +206,7 @@ VERBS: dict[str, Verb] = {
         ),
         examples=(
             ("kinocell train --out my-run --epochs 100", "after `kinocell search`"),
+            ("kinocell train --out my-run --recipe modern --ema 0", "but for one ingredient"),
             (
                 "kinocell train --out other --prepared my-run/prepare --genotype found.json",
                 "a module that was found before",
@@ -213,7 +222,10 @@ VERBS: dict[str, Verb] = {
         summary="Score the trained network on the test split.",
         settings=("out", "prepared", "split", "device", "evaluate"),
         section="evaluate",
-        examples=(("kinocell evaluate --out my-run --views 5", "five clips per video"),),
+        examples=(
+            ("kinocell evaluate --out my-run --views 5", "five clips per video"),
+            ("kinocell evaluate --out my-run --views 10 --crops 3", "thirty, averaged"),
+        ),
     ),
     "download": Verb(
         action=actions.download,
@@ -254,6 +266,10 @@ VERBS: dict[str, Verb] = {
             Option(
                 key="views", kind=int, default=0,
                 help="Clips per video, averaged; 0: as many as in the run's evaluation.",
+            ),
+            Option(
+                key="crops", kind=int, default=0,
+                help="Squares cut out of each of these clips, averaged too; 0: likewise.",
             ),
             Option(key="json", kind=bool, help="One line of JSON per file."),
             Option(

@@ -76,12 +76,18 @@ def test_page_names_both_accuracies_the_videos_and_chance(make_run: MakeRun) -> 
     assert "83.3 % video accuracy (top-1) on 30 unseen videos of 5 classes" in text
     assert "clip accuracy (top-1) 82.1 %" in text
     assert "Chance is 20.0 %" in text
-    assert "Input: RGB frames." in text
+    assert "Input: 8 RGB frames. The same kind of input as the paper's." in text
 
 
 def test_another_input_than_the_papers_is_labelled_so(make_run: MakeRun) -> None:
     text = read(report(make_run(clips={"input": "difference"}))).text
-    assert "Input: differences of adjacent frames. This is another input than the paper's" in text
+    assert "Input: 8 differences of adjacent frames. This is another input than the paper's" in text
+
+
+def test_longer_clips_than_the_papers_are_labelled_so(make_run: MakeRun) -> None:
+    text = read(report(make_run(clips={"segments": 16}))).text
+    assert "Input: 32 RGB frames." in text
+    assert "whose clips have 8 frames: these scores belong beside others of 32 frames." in text
 
 
 def test_page_asks_nothing_of_the_network(make_run: MakeRun) -> None:
