@@ -179,7 +179,9 @@ def _request(name: str, arguments: list[str]) -> Request | None:
         run = runs.run_folder(Path(words[0]))
         typed = {"out": str(run)} | typed if run else {"data": words[0]} | typed
     files = [text for option, text in pairs if option.key == "config"]
-    config = settings.layered(typed, files, given.get("preset"), fresh=name == "run")
+    config = settings.layered(
+        typed, files, given.get("preset"), fresh=name == "run", default=verb.preset
+    )
     check(config)
     if given.get("print_config") == "true":
         result(settings.as_yaml(config))

@@ -29,7 +29,12 @@ from kinocell.options import Option, UsageError
 
 
 def layered(
-    typed: Mapping[str, Any], files: Sequence[str], preset: str | None, *, fresh: bool
+    typed: Mapping[str, Any],
+    files: Sequence[str],
+    preset: str | None,
+    *,
+    fresh: bool,
+    default: str = "",
 ) -> RunConfig:
     """Lay the five places over each other.
 
@@ -38,6 +43,7 @@ def layered(
         files: Config files.
         preset: A name, or None.
         fresh: A whole run: a preset or a file replaces what its folder remembers.
+        default: The preset of a new folder; empty: `small`, or `demo` where there is no data.
     """
     if preset is not None and preset not in presets.PRESETS:
         raise UsageError(
@@ -53,7 +59,8 @@ def layered(
     if known:
         values = flat(configs.to_dict(_remembered(remembered)))
     else:
-        default = "small" if over.get("data") or over.get("prepared") else "demo"
+        fitting = "small" if over.get("data") or over.get("prepared") else "demo"
+        default = default or fitting
         values = flat(configs.to_dict(presets.PRESETS[default]()))
     if preset is not None:
         values |= _of_preset(presets.PRESETS[preset]())

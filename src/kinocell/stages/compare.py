@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kinocell import runs
@@ -23,26 +23,13 @@ from kinocell.space.random_genotypes import random_genotypes
 from kinocell.space.wiring import SearchSpace
 from kinocell.stages.contest import choices, failures, output, results, terms
 from kinocell.stages.contest.choices import Epochs
+from kinocell.stages.contest.crew import Workers, carry_out
 from kinocell.stages.contest.lanes import Entrant, Lane
 from kinocell.stages.contest.parts import parts
 from kinocell.stages.contest.rows import Line, Member
 from kinocell.stages.contest.terms import Terms
 from kinocell.stages.many.plan import RESULTS, Run
-from kinocell.stages.many.pool import Pace
-from kinocell.stages.many.work import carried_out, leave
 from kinocell.stages.page import comparison
-
-RETRIES = 1
-"""Crashes of a run that are followed by another attempt; the same sentence twice ends it sooner."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workers:
-    """How the runs are carried out on this machine."""
-
-    num: int = 1
-    again: bool = False
-    pace: Pace = field(default_factory=Pace)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,23 +183,6 @@ def _trainings(contest: Contest) -> None:
     carry_out(wanted, contest.workers)
 
 
-def carry_out(planned: Sequence[Run], workers: Workers) -> None:
-    """Carry out some runs; what has failed is found in their folders.
-
-    Raises:
-        KeyboardInterrupt: After Ctrl-C, when they have ended.
-        SystemExit: After SIGTERM likewise.
-    """
-    if not planned:
-        return
-    worked = carried_out(
-        planned, label="compare", workers=workers.num, retries=RETRIES, again=workers.again,
-        pace=workers.pace,
-    )  # fmt: skip
-    if worked.signals:
-        leave("compare", worked.signals)
-
-
 # --- what a lane is ready for ------------------------------------------------------------------
 
 
@@ -343,7 +313,13 @@ def _added(contest: Contest, folder: Path) -> Line:
 
 def write(contest: Contest) -> Path:
     """Write the tables and the page, from what is on disk now."""
-    found = output.everything(lines(contest), contest.whole.manifest, contest.terms, contest.config)
+    found = output.everything(
+        lines(contest),
+        contest.whole.manifest,
+        contest.terms,
+        contest.config,
+        device=device_name(choose_device(contest.config.device)),
+    )
     out = contest.out
     runs.write_text(out / "compare.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     runs.write_text(out / "compare.csv", output.as_csv(found))

@@ -1,159 +1,125 @@
-"""What a comparison will cost on this machine: hours and disk, from steps that are really made.
+"""The cost of a comparison, measured: a few videos are prepared, a few steps of each network made.
 
-A few videos are prepared, and of every network a few steps are timed on batches of the real size.
-How long the whole takes is then arithmetic.
+What follows from the measurements is arithmetic, in `prices.py`. They are kept in OUT/estimate and
+not made twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 
 from kinocell import runs
-from kinocell.config import RunConfig
-from kinocell.console import duration
-from kinocell.data.disk_space import size_text
-from kinocell.space.cost import MIB
-from kinocell.stages.contest import choices, failures
-from kinocell.stages.contest.lanes import Lane
+from kinocell.config import RunConfig, to_dict
+from kinocell.data import synthetic
+from kinocell.data.clips import open_prepared
+from kinocell.data.cuts import split_by_group
+from kinocell.data.datasets import SEVERAL_SPLITS, read_dataset
+from kinocell.data.manifest import NO_SPLIT, UNUSED, Manifest
+from kinocell.learning.device import choose_device, device_name
+from kinocell.space.random_genotypes import random_genotypes
+from kinocell.space.wiring import SearchSpace
+from kinocell.stages.contest import prices, views
+from kinocell.stages.contest.crew import Workers, carry_out
+from kinocell.stages.contest.lanes import Entrant, Lane, Part
+from kinocell.stages.contest.prices import Price, Size
 from kinocell.stages.contest.terms import Terms
-
-FORWARD_SHARE = 1 / 3
-"""A test clip costs about a third of a training clip: no backward pass."""
+from kinocell.stages.prepare import prepare
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Size:
-    """How much data there is."""
-
-    train: int
-    test: int
-    parts: int
-    """1, or the folds."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
-    """What one line of the table will cost."""
-
-    name: str
-    networks: int
-    trainings: int
-    step_seconds: float | None = None
-    """None where the steps could not be made."""
-    epochs: int = 0
-    seconds: float = 0.0
-    disk_bytes: float = 0.0
-    failure: str = ""
-
-
-def training_price(
-    lane: Lane, size: Size, config: RunConfig, terms: Terms, *, networks: int, name: str
-) -> Price:
-    """The price of all trainings of a line, from the timed steps of one of its networks.
-
-    Args:
-        lane: Whose steps were timed.
-        size: Of the data.
-        config: The settings.
-        terms: The terms.
-        networks: How many the line stands for.
-        name: Of the line.
-    """
-    count = networks * size.parts * terms.seeds
-    seconds = choices.step_seconds(lane.folder / "pace")
-    if seconds is None:
-        gone = [failures.reason(run) for run in lane.pace() if failures.failed(run)]
-        return Price(name=name, networks=networks, trainings=count,
-                     failure=gone[0] if gone else "not measured")  # fmt: skip
-    steps = steps_per_epoch(size.train, config.train.batch_size)
-    epochs = terms.budget.epochs
-    if not epochs:
-        epochs = choices.affordable(terms.budget.minutes, seconds, steps).epochs
-    training = epochs * steps * seconds
-    batches = size.test * config.evaluate.views / config.train.batch_size
-    test = batches * seconds * FORWARD_SHARE
-    trial = max(epochs // choices.SHORT, 1) * steps * seconds
-    tries = networks * size.parts * (terms.lr_tries if terms.lr_tries > 1 else 0)
-    done = runs.stage_summary(lane.folder / "pace" / "train")
-    kept = (done["checkpoint_mib"] + 2 * done["weights_mib"]) * MIB
-    return Price(
-        name=name,
-        networks=networks,
-        trainings=count,
-        step_seconds=seconds,
-        epochs=epochs,
-        seconds=count * (training + test) + tries * trial,
-        disk_bytes=(count + tries) * kept,
+def costs(config: RunConfig, on: Terms, workers: Workers) -> list[str]:
+    """The estimate as lines; its measurements are kept in OUT/estimate and not made twice."""
+    out = Path(config.out) / "estimate"
+    videos = listed(config)
+    size = Size(train=len(videos.rows("train")), test=len(videos.rows("test")),
+                parts=max(on.folds, 1))  # fmt: skip
+    short = replace(
+        config,
+        out=str(out),
+        prepared="",
+        train=replace(config.train, model=""),
+        search=replace(config.search, epochs=1),
     )
-
-
-def search_price(lane: Lane, size: Size, config: RunConfig, terms: Terms) -> Price:
-    """The price of all searches, from the timed steps of one."""
-    count = terms.search_seeds * size.parts
-    folder = lane.folder / "found" / "search"
-    if not (folder / "done.json").exists():
-        gone = failures.reason(lane.search()) if failures.failed(lane.search()) else ""
-        return Price(name="search", networks=terms.search_seeds, trainings=count,
-                     failure=gone or "not measured")  # fmt: skip
-    seconds = float(runs.read_jsonl(folder / "metrics.jsonl")[0]["step_seconds"])
-    half = size.train // 2
-    steps = max(half // config.search.batch_size, 1)
-    held_out = half / config.search.batch_size * FORWARD_SHARE
-    return Price(
-        name="search",
-        networks=terms.search_seeds,
-        trainings=count,
-        step_seconds=seconds,
-        epochs=config.search.epochs,
-        seconds=count * config.search.epochs * (steps + held_out) * seconds,
+    sample, preparing = _sample(short, videos, prepared=bool(config.prepared))
+    runs.write_json(
+        out / "config.json",
+        {"format": runs.FORMAT, "config": to_dict(short), **runs.provenance()},
     )
+    found = _prices(config, on, workers, out, sample, size)
+    device = device_name(choose_device(config.device))
+    return prices.as_text(found, preparing=preparing, device=device, workers=workers.num)
 
 
-def steps_per_epoch(train: int, batch_size: int) -> int:
-    """As a training counts them."""
-    return max(round(train / min(batch_size, train)), 1)
+def listed(config: RunConfig) -> Manifest:
+    """The videos with the split that will be compared on; none is decoded."""
+    if config.prepared:
+        return open_prepared(config.prepared, config.split).manifest
+    split = config.split or ("1" if config.dataset in SEVERAL_SPLITS else "")
+    if not config.data:
+        place = Path(config.out) / "prepared" / "videos"  # where the comparison puts them too
+        found = read_dataset(synthetic.render(place, config.synthetic))
+    else:
+        found = read_dataset(Path(config.data).absolute(), config.dataset, split)
+    if (found.splits == NO_SPLIT).all():
+        return split_by_group(found, config.prepare.test_fraction, config.seed)
+    return found
 
 
-def as_text(
-    prices: Sequence[Price], *, preparing: Mapping[str, float], device: str, workers: int
-) -> list[str]:
-    """The prices for a terminal of 80 columns.
+def _sample(
+    config: RunConfig, videos: Manifest, *, prepared: bool
+) -> tuple[Path, dict[str, float]]:
+    """Some training videos, prepared; and what preparing all of them will take."""
+    train = videos.rows("train")
+    batch_size = max(config.train.batch_size, config.search.batch_size)
+    chosen = views.few(videos, train, views.PACE_STEPS * batch_size)
+    aside = videos.rows("test")[:1]  # a list without test videos has some that are unused
+    some = videos.select(np.concatenate([chosen, aside]))
+    splits = np.where(np.isin(np.arange(len(some)), range(len(chosen))), views.TRAIN, UNUSED)
+    start = time.monotonic()
+    folder = prepare(config, manifest=replace(some, splits=splits.astype(np.int8)))
+    took = folder.parent / "prepare_seconds.json"
+    if not took.exists():
+        runs.write_json(took, {"seconds": time.monotonic() - start})
+    seconds = runs.read_json(took, "the time of a preparation")["seconds"]
+    summary = runs.stage_summary(folder)
+    scale = 0 if prepared else len(videos) / summary["videos"]
+    return folder, {"seconds": seconds * scale, "bytes": summary["store_bytes"] * scale}
 
-    Args:
-        prices: A line each.
-        preparing: `seconds` and `bytes` of the frame store that is not there yet.
-        device: Its name.
-        workers: Runs at a time.
-    """
-    lines = [
-        f"What it will cost on {device}, one run at a time, from measured steps:",
-        "",
-        f"{'':<24} {'runs':>5} {'epochs':>7} {'s/step':>8} {'time':>14} {'disk':>10}",
+
+def _prices(
+    config: RunConfig, on: Terms, workers: Workers, out: Path, sample: Path, size: Size
+) -> list[Price]:
+    """Time some steps of every network and of a search."""
+    part = Part(name="", tested=sample, search=sample, rates=sample, pace=sample,
+                tested_rows=np.zeros(0, np.int64), steps_per_epoch=1)  # fmt: skip
+    space = SearchSpace(nodes=config.search.nodes, mid=config.search.mid)
+    file = out / "genotypes" / "random-0.json"
+    # A module drawn at random stands for the one that will be found, and for all others.
+    random_genotypes(space, 1, seed=config.seed)[0].save(file)
+    module = _lane(config, out, part, Entrant(kind="random", name="module", file=file))
+    models = [_lane(config, out, part, Entrant(kind="model", name=name)) for name in on.models]
+    searching = _lane(config, out, part, Entrant(kind="searched", name="search"))
+    searches = bool(on.search_seeds) and not on.genotypes
+    wanted = [searching.search()] if searches else []
+    wanted += [run for lane in (module, *models) for run in lane.pace()]
+    carry_out(wanted, workers)
+    found = [prices.search_price(searching, size, config, on)] if searches else []
+    for name, networks in (
+        ("searched", len(on.genotypes) or on.search_seeds),
+        ("random", on.random_genotypes),
+    ):
+        if networks:
+            found.append(
+                prices.training_price(module, size, config, on, networks=networks, name=name)
+            )
+    return found + [
+        prices.training_price(lane, size, config, on, networks=1, name=lane.entrant.name)
+        for lane in models
     ]
-    total, disk = preparing["seconds"], preparing["bytes"]
-    if disk:
-        lines.append(_row("prepare", "", "", "", total, disk))
-    for price in prices:
-        if price.step_seconds is None:
-            lines.append(f"{price.name:<24} {price.trainings:>5}  {price.failure}"[:80])
-            continue
-        total += price.seconds
-        disk += price.disk_bytes
-        lines.append(
-            _row(price.name, str(price.trainings), str(price.epochs), f"{price.step_seconds:.3g}",
-                 price.seconds, price.disk_bytes)
-        )  # fmt: skip
-    lines.append(_row("total", "", "", "", total, disk))
-    if gone := [price.name for price in prices if price.step_seconds is None]:
-        lines.append(f"without {', '.join(gone)}")
-    lines += ["", f"{total / 3600:.1f} hours, or {total / 86400:.1f} days; tries of learning rates "
-              "and tests are counted in."]  # fmt: skip
-    if workers > 1:
-        lines.append(f"{workers} at a time share this device; that is not counted in.")
-    return lines
 
 
-def _row(name: str, runs_: str, epochs: str, step: str, seconds: float, disk: float) -> str:
-    size = size_text(round(disk)) if disk else ""
-    return f"{name:<24} {runs_:>5} {epochs:>7} {step:>8} {duration(seconds):>14} {size:>10}"
+def _lane(config: RunConfig, out: Path, part: Part, entrant: Entrant) -> Lane:
+    return Lane(out=out, entrant=entrant, part=part, base_seed=config.seed)

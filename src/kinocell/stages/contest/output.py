@@ -138,10 +138,11 @@ def count(row: Values) -> str:
 
 
 def parameters(row: Values) -> str:
-    """`"0.086-0.240 M"` where the networks of a line differ."""
+    """`"33.2 M"`, `"86.4-240 k"` where the networks of a line differ."""
     found = row["costs"]["parameters"]
-    low, high = (f"{found[name] / 1e6:.3g}" for name in ("low", "high"))
-    return f"{low} M" if low == high else f"{low}-{high} M"
+    factor, unit = (1e6, "M") if found["high"] >= 1e6 else (1e3, "k")
+    low, high = (f"{found[name] / factor:.3g}" for name in ("low", "high"))
+    return f"{low} {unit}" if low == high else f"{low}-{high} {unit}"
 
 
 def best_member(row: Values) -> Values | None:
@@ -186,7 +187,7 @@ def problems(found: Values) -> list[str]:
     return said
 
 
-COLUMNS = ("network", "n", "video top-1", "95 %", "clip top-1", "less searched", "p",
+COLUMNS = ("network", "n", "video top-1", "95 %", "clip top-1", "vs searched", "p",
            "parameters", "MiB", "MACs", "ms", "p90", "rate", "epochs")  # fmt: skip
 
 
@@ -296,7 +297,7 @@ def _cell(value: float | None) -> str:
 
 def as_text(found: Values) -> list[str]:
     """The heart of it for a terminal of 80 columns."""
-    lines = [f"{'':<24}{'n':>5} {'video top-1':>13} {'less searched':>22} {'params':>13}"]
+    lines = [f"{'':<24}{'n':>5} {'video top-1':>13} {'vs searched':>22} {'params':>13}"]
     for row in found["rows"]:
         name = title(row) if len(title(row)) <= 24 else "..." + title(row)[-21:]
         left = f"{name:<24}{count(row):>5}"

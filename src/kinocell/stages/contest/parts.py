@@ -12,6 +12,7 @@ import numpy as np
 
 from kinocell.config import RunConfig
 from kinocell.data.clips import Prepared
+from kinocell.data.manifest import UNUSED
 from kinocell.errors import RunError
 from kinocell.stages.contest import views
 from kinocell.stages.contest.folds import folds
@@ -41,7 +42,7 @@ def parts(out: Path, prepared: Prepared, config: RunConfig, terms: Terms) -> lis
     for fold in range(terms.folds):
         folder = out / "views" / f"fold-{fold + 1}"
         splits = np.where(fold_of == fold, views.TEST, views.TRAIN).astype(np.int8)
-        splits[fold_of < 0] = views.UNUSED
+        splits[fold_of < 0] = UNUSED
         views.write(folder / "whole", prepared, splits, number=config.split)
         whole = replace(prepared, manifest=replace(prepared.manifest, splits=splits))
         found.append(_part(folder.name, folder, whole, folder / "whole", config, terms))

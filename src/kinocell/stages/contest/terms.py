@@ -6,7 +6,7 @@ Settings that every run has too (clips, search, training, ...) are in the config
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +119,11 @@ def remembered(out: Path) -> Terms | None:
     if not path.exists():
         return None
     content = _content(path)
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in content["terms"].items()}
-    return replace(Terms(), **values | {"budget": Budget(**values["budget"])})
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in content["terms"].items()
+    }
+    return Terms(**values | {"budget": Budget(**content["terms"]["budget"])})
 
 
 def remember(out: Path, terms: Terms, config: RunConfig) -> None:

@@ -23,7 +23,11 @@ HEADS = (
     ("video top-1", "num", "percent, mean ± standard deviation over trainings"),
     ("95 %", "num", "Wilson's interval over the choice of test videos"),
     ("clip top-1", "num", "percent, of single clips"),
-    ("less searched", "num", "points less than the searched line, with the 95 % interval"),
+    (
+        "vs searched",
+        "num",
+        "points above (+) or below (-) the searched line, with the 95 % interval",
+    ),
     ("p", "num", "McNemar, on the answers of more than half of the trainings"),
     ("parameters", "num", ""),
     ("MiB", "num", "fp32 weights"),
