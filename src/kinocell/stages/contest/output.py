@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from kinocell import runs
@@ -45,7 +46,7 @@ def everything(
     used = int((videos.splits != UNUSED).sum())
     return {
         "format": FORMAT,
-        "name": videos.root.name,
+        "name": Path(config.data).name or "synthetic motions",
         "terms": to_plain(terms) | {"budget_text": str(terms.budget)},
         "videos": {
             "classes": len(videos.class_names),
@@ -187,6 +188,12 @@ def problems(found: Values) -> list[str]:
     return said
 
 
+def printed(found: Values) -> list[Values]:
+    """The lines that stand in the paper's Table 2 too, where a network drawn by people is one."""
+    quoted = [row for row in found["rows"] if row["printed"]]
+    return quoted if any(row["name"] != SEARCHED for row in quoted) else []
+
+
 COLUMNS = ("network", "n", "video top-1", "95 %", "clip top-1", "vs searched", "p",
            "parameters", "MiB", "MACs", "ms", "p90", "rate", "epochs")  # fmt: skip
 
@@ -218,7 +225,7 @@ def cells(row: Values) -> list[str]:
 def as_markdown(found: Values) -> str:
     """The table for a paper or a page, with all that belongs to it."""
     videos = found["videos"]
-    printed = [row for row in found["rows"] if row["printed"]]
+    quoted = printed(found)
     lines = [
         f"# {found['name']}: networks compared",
         "",
@@ -234,14 +241,14 @@ def as_markdown(found: Values) -> str:
     if printed:
         lines += [
             "",
-            f"The paper's own numbers, {LABEL.removeprefix('printed in the paper ')}:",
+            f"What the paper prints {LABEL.removeprefix('printed in the paper ')}:",
             "",
         ]
         heads = ("network", "video top-1", "parameters", "model size")
         lines += _table(
             heads,
             [[row["name"], *(row["printed"][n] for n in ("video_top1", "parameters", "size"))]
-             for row in printed],
+             for row in quoted],
         )  # fmt: skip
     lines += ["", *_per_class(found)]
     return "\n".join(lines).rstrip() + "\n"

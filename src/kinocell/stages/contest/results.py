@@ -24,7 +24,7 @@ from kinocell.stages.model import split_fingerprint, split_names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Tested:
+class Result:
     """One trained network on test videos, in the order of the list."""
 
     folders: tuple[Path, ...]
@@ -45,7 +45,7 @@ COSTS = ("parameters", "weights_mib", "multiply_adds", "milliseconds", "millisec
          "seconds")  # fmt: skip
 
 
-def read(folder: Path) -> Tested:
+def read(folder: Path) -> Result:
     """A run folder that is trained and evaluated.
 
     Raises:
@@ -56,7 +56,7 @@ def read(folder: Path) -> Tested:
     with np.load(folder / "evaluate" / "logits.npz", allow_pickle=False) as found:
         rows, logits = found["rows"].astype(np.int64), found["logits"]
         labels = found["labels"].astype(np.int64)
-    return Tested(
+    return Result(
         folders=(folder,),
         rows=rows,
         labels=labels,
@@ -66,12 +66,12 @@ def read(folder: Path) -> Tested:
     )
 
 
-def union(folds: Sequence[Tested]) -> Tested:
+def union(folds: Sequence[Result]) -> Result:
     """The tests of all folds as one: every video once, by a network that never saw it."""
     rows = np.concatenate([fold.rows for fold in folds])
     order = np.argsort(rows)
     assert len(np.unique(rows)) == len(rows)
-    return Tested(
+    return Result(
         folders=tuple(path for fold in folds for path in fold.folders),
         rows=rows[order],
         labels=np.concatenate([fold.labels for fold in folds])[order],

@@ -22,7 +22,7 @@ from kinocell.learning.statistics import (
     paired_bootstrap,
     wilson_interval,
 )
-from kinocell.stages.contest.results import COSTS, Tested
+from kinocell.stages.contest.results import COSTS, Result
 
 BOOTSTRAP_SEED = 0
 
@@ -32,7 +32,7 @@ class Member:
     """One network of a line, with all its trainings that are done."""
 
     name: str
-    tested: Sequence[Tested]
+    tested: Sequence[Result]
     learning_rates: Sequence[float] = ()
     """One per part of the data."""
     epochs: Sequence[int] = ()
@@ -55,7 +55,7 @@ class Line:
     """Runs that failed, and why."""
 
     @property
-    def tested(self) -> list[Tested]:
+    def tested(self) -> list[Result]:
         """All trainings of all members."""
         return [training for member in self.members for training in member.tested]
 
@@ -93,7 +93,7 @@ def numbers(line: Line, searched: Line | None, class_names: Sequence[str]) -> di
     return values
 
 
-def difference(ours: Sequence[Tested], searched: Sequence[Tested]) -> dict[str, float]:
+def difference(ours: Sequence[Result], searched: Sequence[Result]) -> dict[str, float]:
     """How much better than the searched networks, with its 95 % interval, and McNemar's p.
 
     The interval is of the difference of the means over all trainings: test videos are drawn with
@@ -109,7 +109,7 @@ def difference(ours: Sequence[Tested], searched: Sequence[Tested]) -> dict[str, 
     }
 
 
-def video_shares(tested: Sequence[Tested]) -> Shares:
+def video_shares(tested: Sequence[Result]) -> Shares:
     """The share of the trainings that name each video right, `[videos]`.
 
     Raises:
@@ -121,7 +121,7 @@ def video_shares(tested: Sequence[Tested]) -> Shares:
     return shares
 
 
-def _answers(tested: Sequence[Tested]) -> Hits:
+def _answers(tested: Sequence[Result]) -> Hits:
     return majority(np.stack([training.hits for training in tested]))
 
 
@@ -161,7 +161,7 @@ def _range(values: Sequence[float]) -> Mapping[str, float]:
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
-def _per_class(tested: Sequence[Tested], class_names: Sequence[str]) -> list[dict[str, Any]]:
+def _per_class(tested: Sequence[Result], class_names: Sequence[str]) -> list[dict[str, Any]]:
     labels = tested[0].labels
     shares = video_shares(tested)
     return [

@@ -60,7 +60,7 @@ def write(path: Path, found: Values) -> None:
         "problems": output.problems(found),
         "done": done,
         "classes": _classes(done),
-        "printed": [row for row in found["rows"] if row["printed"]],
+        "printed": output.printed(found),
         "headline": _headline(found),
         "device": found["device"],
         "settings_json": json.dumps(found["settings"], indent=2, ensure_ascii=False),
@@ -72,7 +72,8 @@ def _table_row(row: Values) -> dict[str, Any]:
     """Texts of a line with the values that they are sorted by."""
     texts = output.cells(row)
     if not row["trainings"]:
-        return {"kind": "failed", "cells": [(text, None) for text in texts], "reason": texts[2]}
+        cells = [(text, None) for text in texts]
+        return {"kind": "failed", "cells": cells, "reason": texts[2], "note": ""}
     cost = {name: values["median"] for name, values in row["costs"].items()}
     keys = [
         None, row["trainings"], row["video_top1"]["mean"], row["video_top1"]["low"],
