@@ -293,7 +293,11 @@ def _failures(contest: Contest, lanes: Iterable[Lane]) -> list[tuple[str, str]]:
 
 def _added(contest: Contest, folder: Path) -> Line:
     """A finished run from elsewhere, with the settings that are not those of the comparison."""
-    differences = results.other_settings(folder, terms.shared(contest.config))
+    ours = terms.shared(contest.config)
+    del ours["train.learning_rate"]  # here each network has its own
+    if contest.terms.budget.epochs:
+        ours["train.epochs"] = contest.terms.budget.epochs
+    differences = results.other_settings(folder, ours)
     content = runs.read_json(folder / "train" / "config.json", "the config of a training")
     train: Mapping[str, float] = content["config"]["train"]
     return Line(

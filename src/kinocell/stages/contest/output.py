@@ -238,7 +238,7 @@ def as_markdown(found: Values) -> str:
         if (best := best_member(row)) and row["name"] == RANDOM:
             lines += [f"Best random module: {best['name']}, {spread(best['video_top1'])}.", ""]
     lines += [f"- {note}" for note in (*found["notes"], *problems(found))]
-    if printed:
+    if quoted:
         lines += [
             "",
             f"What the paper prints {LABEL.removeprefix('printed in the paper ')}:",

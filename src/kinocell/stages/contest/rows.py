@@ -55,7 +55,7 @@ class Line:
     """Runs that failed, and why."""
 
     @property
-    def tested(self) -> list[Result]:
+    def results(self) -> list[Result]:
         """All trainings of all members."""
         return [training for member in self.members for training in member.tested]
 
@@ -70,26 +70,26 @@ def numbers(line: Line, searched: Line | None, class_names: Sequence[str]) -> di
     """
     values: dict[str, Any] = {
         "name": line.name,
-        "trainings": len(line.tested),
+        "trainings": len(line.results),
         "planned": line.planned,
         "failures": [{"run": run, "reason": reason} for run, reason in line.failures],
         "members": [_member(member) for member in line.members],
     }
-    if not line.tested:
+    if not line.results:
         return values
-    shares = video_shares(line.tested)
-    videos = _spread([float(t.hits.mean()) for t in line.tested])
+    shares = video_shares(line.results)
+    videos = _spread([float(t.hits.mean()) for t in line.results])
     low, high = wilson_interval(videos["mean"], len(shares))
     values |= {
         "video_top1": videos | {"low": low, "high": high},
-        "clip_top1": _spread([float(t.clip_shares.mean()) for t in line.tested]),
+        "clip_top1": _spread([float(t.clip_shares.mean()) for t in line.results]),
         "costs": {
-            name: _range([training.costs[name] for training in line.tested]) for name in COSTS
+            name: _range([training.costs[name] for training in line.results]) for name in COSTS
         },
-        "per_class": _per_class(line.tested, class_names),
+        "per_class": _per_class(line.results, class_names),
     }
-    if searched is not None and searched.tested:
-        values["difference"] = difference(line.tested, searched.tested)
+    if searched is not None and searched.results:
+        values["difference"] = difference(line.results, searched.results)
     return values
 
 
