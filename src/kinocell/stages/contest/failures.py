@@ -24,10 +24,11 @@ def failed(run: Run) -> bool:
 
 def reason(run: Run) -> str:
     """Why its last attempt ended."""
-    return _sentence(attempts.attempts(run.folder))
+    return sentence(attempts.attempts(run.folder))
 
 
-def _sentence(made: Sequence[Attempt]) -> str:
+def sentence(made: Sequence[Attempt]) -> str:
+    """Why the last of some attempts ended."""
     if not made:
         return "it was not started"
     code = int(made[-1].record.get("exit_code", 0))
