@@ -105,7 +105,7 @@ def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> N
         ("run --input diference", "it takes rgb or difference. Did you mean 'difference'?"),
         ("run --preset dmo", "no preset 'dmo'. Did you mean 'demo'? Known: demo, small, paper."),
         ("search --train.epochs 3", "`kinocell search` does not use --train.epochs; it belongs to"),
-        ("report --data x", "does not use --data; it belongs to `kinocell run` and"),
+        ("report --data x", "does not use --data; it belongs to `kinocell run`,"),
         ("predict --run x", "Name at least one video file."),
         ("predict a.mp4", "Name the run folder that holds the network: --run DIR."),
         ("predict a.mp4 --run x --top 0", "--top is 0; it must be at least 1."),

@@ -134,7 +134,7 @@ def _overview() -> str:
 
 def _help(name: str) -> str:
     verb = VERBS[name]
-    visible = verb.visible(presets.small())
+    visible = verb.visible(presets.PRESETS[verb.preset or "small"]())
     groups: dict[str, list[Option]] = {}
     for option in visible:
         groups.setdefault(option.section, []).append(option)

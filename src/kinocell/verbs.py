@@ -138,7 +138,7 @@ VERBS: dict[str, Verb] = {
         ),
         examples=(
             (
-                "kinocell compare --data videos --models c3d,x3d_xs --budget epochs=30 --out DIR",
+                "kinocell compare --data videos --models c3d,x3d_xs --out DIR",
                 "three searches and four random modules beside the two",
             ),
             (
@@ -163,8 +163,7 @@ VERBS: dict[str, Verb] = {
             ("kinocell reproduce table2 --root UCF101 --out DIR", "only its cost, as measured"),
             ("kinocell reproduce table2 --root UCF101 --out DIR --yes", "all of it; goes on"),
             (
-                "kinocell reproduce table2 --data videos --budget epochs=2 --search.epochs 2 "
-                "--out DIR --yes",
+                "kinocell reproduce table2 --data videos --budget epochs=2 --out DIR --yes",
                 "the same code, tried on other videos",
             ),
         ),

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from kinocell import runs
 from kinocell.config import RunConfig, to_dict
 from kinocell.console import say
 from kinocell.data.clips import Prepared, open_prepared
-from kinocell.errors import RunError
+from kinocell.errors import ConfigError, RunError
 from kinocell.learning.device import choose_device, device_name
 from kinocell.space.genotype import Genotype
 from kinocell.space.random_genotypes import random_genotypes
@@ -75,7 +75,11 @@ def compare(config: RunConfig, on: Terms, workers: Workers | None = None) -> Pat
 def opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
     """A comparison whose videos are prepared and whose entrants are known; nothing is trained."""
     terms.check(on)
-    config = replace(config, train=replace(config.train, model=""))
+    if config.train.model:
+        raise ConfigError(
+            f"train.model is {config.train.model!r}; a comparison takes the names of its networks "
+            "in --models."
+        )
     out = Path(config.out)
     terms.remember(out, on, config)
     device = device_name(choose_device(config.device))

@@ -62,7 +62,7 @@ def reproduce(
     """
     workers = workers or Workers()
     terms.check(on)
-    say("\n".join([*deviations(config), ""]))
+    say("\n".join([*deviations(config, on), ""]))
     result("\n".join(["", *costs(config, on, workers), ""]))
     if not go_on:
         say("Nothing was trained but the timed steps. To go on: the same command with --yes")
@@ -70,23 +70,26 @@ def reproduce(
     return compare(config, on, workers)
 
 
-def deviations(config: RunConfig) -> list[str]:
-    """The settings that are not the paper's."""
-    ours, paper = (terms.shared(c) for c in (config, presets.paper()))
-    names = ("clips.", "augment.", "search.", "train.", "evaluate.", "prepare.short_side_px")
-    changed = [
-        line
-        for line in configs.differences(_some(paper, names), _some(ours, names))
-        if not line.startswith("train.model")
-    ]
+def deviations(config: RunConfig, on: Terms) -> list[str]:
+    """The settings and terms that are not the paper's."""
+    paper, ours = (
+        (_of_paper(c) | _terms(t)) for c, t in ((presets.paper(), table2()), (config, on))
+    )
+    changed = configs.differences(paper, ours)
     if not changed:
         return ["reproduce: all settings are those of the paper (docs/search.md)."]
     listed = (line.replace(" there", " in the paper").replace(" now", " here") for line in changed)
     return ["reproduce: not the paper's settings:", *(f"  {line}" for line in listed)]
 
 
-def _some(values: Mapping[str, object], names: tuple[str, ...]) -> dict[str, object]:
-    return {key: value for key, value in values.items() if key.startswith(names)}
+def _of_paper(config: RunConfig) -> dict[str, object]:
+    """The settings that the paper has; machines, folders and seeds are none of its business."""
+    sections = ("clips.", "augment.", "search.", "train.", "evaluate.", "prepare.short_side_px")
+    return {key: value for key, value in terms.shared(config).items() if key.startswith(sections)}
+
+
+def _terms(on: Terms) -> dict[str, object]:
+    return {"budget": str(on.budget), "folds": on.folds, "lr-tries": on.lr_tries}
 
 
 def terms_of(table: str) -> Terms:

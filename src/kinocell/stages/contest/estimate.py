@@ -22,17 +22,19 @@ from kinocell.data.manifest import NO_SPLIT, UNUSED, Manifest
 from kinocell.learning.device import choose_device, device_name
 from kinocell.space.random_genotypes import random_genotypes
 from kinocell.space.wiring import SearchSpace
-from kinocell.stages.contest import prices, views
+from kinocell.stages.contest import prices, terms, views
 from kinocell.stages.contest.crew import Workers, carry_out
 from kinocell.stages.contest.lanes import Entrant, Lane, Part
 from kinocell.stages.contest.prices import Price, Size
 from kinocell.stages.contest.terms import Terms
+from kinocell.stages.many.names import short_hash
 from kinocell.stages.prepare import prepare
 
 
 def costs(config: RunConfig, on: Terms, workers: Workers) -> list[str]:
     """The estimate as lines; its measurements are kept in OUT/estimate and not made twice."""
-    out = Path(config.out) / "estimate"
+    # By its settings: what was measured with others is not taken for these.
+    out = Path(config.out) / "estimate" / short_hash(terms.shared(config))
     videos = listed(config)
     size = Size(train=len(videos.rows("train")), test=len(videos.rows("test")),
                 parts=max(on.folds, 1))  # fmt: skip
@@ -40,7 +42,6 @@ def costs(config: RunConfig, on: Terms, workers: Workers) -> list[str]:
         config,
         out=str(out),
         prepared="",
-        train=replace(config.train, model=""),
         search=replace(config.search, epochs=1),
     )
     sample, preparing = _sample(short, videos, prepared=bool(config.prepared))
