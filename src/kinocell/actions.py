@@ -67,12 +67,16 @@ def sweep(request: Request) -> None:
 
 
 def compare(request: Request) -> None:
-    from kinocell.stages.compare import compare
+    if request.own["dry_run"] and request.own["status"]:
+        raise UsageError("--dry-run and --status: choose one.")
+    from kinocell.stages.compare import compare, status
     from kinocell.stages.contest.estimate import costs
     from kinocell.stages.contest.terms import Terms
 
     terms = _terms(request, Terms(budget=_epochs_of(request.config)))
-    if request.own["dry_run"]:
+    if request.own["status"]:
+        result("\n".join(status(request.config, terms)))
+    elif request.own["dry_run"]:
         result("\n".join(costs(request.config, terms, _workers(request))))
     else:
         result(compare(request.config, terms, _workers(request)))

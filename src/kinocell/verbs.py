@@ -135,6 +135,7 @@ VERBS: dict[str, Verb] = {
         own=(
             *COMPARING,
             Option(key="dry_run", kind=bool, help="Say what it will cost, from measured steps."),
+            Option(key="status", kind=bool, help="How far every run is, and the table so far."),
         ),
         examples=(
             (
@@ -147,6 +148,7 @@ VERBS: dict[str, Verb] = {
             ),
             ("kinocell compare --out DIR --models c3d,x3d_xs,i3d", "one more; goes on"),
             ("kinocell compare --data videos --models c3d --out DIR --dry-run", "only its cost"),
+            ("kinocell compare --out DIR --status", "from anywhere, at any time"),
         ),
     ),
     "reproduce": Verb(

@@ -19,9 +19,11 @@ from kinocell.data.clips import open_prepared
 from kinocell.errors import ConfigError, RunError
 from kinocell.learning.statistics import paired_bootstrap
 from kinocell.space.genotype import Genotype
-from kinocell.stages import compare as stage
-from kinocell.stages.compare import Contest, compare, opened
+from kinocell.stages.compare import compare, opened
+from kinocell.stages.contest import state
 from kinocell.stages.contest.crew import Workers
+from kinocell.stages.contest.lines import lines
+from kinocell.stages.contest.state import Contest
 from kinocell.stages.contest.terms import Budget, Terms
 from kinocell.stages.many.plan import Run
 
@@ -41,11 +43,11 @@ def do(planned: Sequence[Run]) -> None:
 def choose(contest: Contest) -> None:
     """Everything that is chosen: modules and learning rates."""
     do([lane.search() for lane in contest.lanes if lane.entrant.kind == "searched"])
-    do([run for lane in contest.lanes for run in stage.trials(contest, lane)])
+    do([run for lane in contest.lanes for run in state.trials(contest, lane)])
 
 
 def finish(contest: Contest) -> None:
-    do([run for lane in contest.lanes for run in stage.trainings(contest, lane)])
+    do([run for lane in contest.lanes for run in state.trainings(contest, lane)])
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +128,7 @@ def test_each_network_tries_the_same_number_of_rates_and_takes_the_best(whole: C
             )["video_top1"]
             for path in tried
         }
-        chosen = stage.rate_of(whole, lane)
+        chosen = state.rate_of(whole, lane)
         assert chosen is not None
         assert base in scores
         assert scores[chosen] == max(scores.values())
@@ -217,7 +219,7 @@ def test_poisoned_test_videos_change_no_choice(
     choose(contest)
     for lane in contest.lanes:
         (twin,) = [other for other in whole.lanes if other.name == lane.name]
-        assert stage.rate_of(contest, lane) == stage.rate_of(whole, twin)
+        assert state.rate_of(contest, lane) == state.rate_of(whole, twin)
         if lane.genotype and twin.genotype:
             assert Genotype.load(lane.genotype).nodes == Genotype.load(twin.genotype).nodes
             searched = [
@@ -232,7 +234,7 @@ def test_poisoned_test_videos_change_no_choice(
 
 def test_no_choosing_run_is_given_the_folder_with_test_videos(whole: Contest) -> None:
     for lane in whole.lanes:
-        choosing = [*stage.trials(whole, lane), *lane.pace()]
+        choosing = [*state.trials(whole, lane), *lane.pace()]
         choosing += [lane.search()] if lane.entrant.kind == "searched" else []
         for run in choosing:
             prepared = Path(run.command[run.command.index("--prepared") + 1])
@@ -298,7 +300,7 @@ def with_a_run(tiny: Tiny, tmp_path: Path) -> Callable[[Path | str], Contest]:
 def test_finished_run_is_set_beside_with_its_other_settings(
     tiny_run: RunConfig, with_a_run: Callable[..., Contest]
 ) -> None:
-    (line,) = [line for line in stage.lines(with_a_run(tiny_run.out)) if line.name == tiny_run.out]
+    (line,) = [line for line in lines(with_a_run(tiny_run.out)) if line.name == tiny_run.out]
     scores = json.loads((Path(tiny_run.out) / "evaluate/scores.json").read_text())
     (training,) = line.results
     assert training.hits.mean() == pytest.approx(scores["video_top1"])

@@ -18,8 +18,8 @@ import pytest
 
 from kinocell import cli, runs
 from kinocell.config import RunConfig, to_dict
-from kinocell.stages import compare as stage
 from kinocell.stages.compare import compare, opened
+from kinocell.stages.contest import state
 from kinocell.stages.contest.crew import Workers
 from kinocell.stages.contest.failures import sentence
 from kinocell.stages.contest.terms import Budget, Terms
@@ -139,19 +139,19 @@ def test_minutes_become_the_epochs_that_fit_by_measured_steps_and_stay(
     on = replace(ON, budget=Budget(minutes=0.05), seeds=1)
     contest = opened(config, on, Workers())
     (lane,) = contest.lanes
-    assert stage.epochs_of(contest, lane) is None  # nothing is measured yet
-    assert stage.trainings(contest, lane) == []
+    assert state.epochs_of(contest, lane) is None  # nothing is measured yet
+    assert state.trainings(contest, lane) == []
     for run in lane.pace():
         assert cli.main(run.command[1:]) == cli.DONE
     (row,) = runs.read_jsonl(lane.folder / "pace/train/metrics.jsonl")
-    found = stage.epochs_of(contest, lane)
+    found = state.epochs_of(contest, lane)
     assert found is not None
     assert lane.part.steps_per_epoch == 3  # 24 training videos, 8 in a batch
     assert found.epochs == max(math.floor(0.05 * 60 / (3 * row["step_seconds"])), 1)
-    training, _ = stage.trainings(contest, lane)
+    training, _ = state.trainings(contest, lane)
     assert training.command[training.command.index("--train.epochs") + 1] == str(found.epochs)
     again = opened(config, on, Workers())  # measured once; a slower day changes nothing
-    assert stage.epochs_of(again, again.lanes[0]) == found
+    assert state.epochs_of(again, again.lanes[0]) == found
 
 
 def test_network_that_cannot_be_timed_is_a_line(tiny: Tiny, tmp_path: Path) -> None:

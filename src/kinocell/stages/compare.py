@@ -7,41 +7,30 @@ part is in `contest/lanes.py`, what is chosen and how in `contest/choices.py`, w
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import shutil
 from pathlib import Path
+from typing import Any
 
 from kinocell import runs
 from kinocell.config import RunConfig, to_dict
 from kinocell.console import say
-from kinocell.data.clips import Prepared, open_prepared
+from kinocell.data.clips import open_prepared
 from kinocell.errors import ConfigError, RunError
 from kinocell.learning.device import choose_device, device_name
-from kinocell.space.genotype import Genotype
-from kinocell.space.random_genotypes import random_genotypes
-from kinocell.space.wiring import SearchSpace
-from kinocell.stages.contest import choices, failures, output, results, terms
-from kinocell.stages.contest.choices import Epochs
-from kinocell.stages.contest.crew import Workers, carry_out
-from kinocell.stages.contest.lanes import Entrant, Lane
+from kinocell.stages.contest import failures, output, results, terms
+from kinocell.stages.contest.crew import RETRIES, Workers, carry_out
+from kinocell.stages.contest.entrants import entrants
+from kinocell.stages.contest.lanes import Lane
+from kinocell.stages.contest.lines import lines
 from kinocell.stages.contest.parts import parts
-from kinocell.stages.contest.rows import Line, Member
+from kinocell.stages.contest.state import Contest, has_module, planned, trainings, trials, tried
 from kinocell.stages.contest.terms import Terms
+from kinocell.stages.many import attempts, tables
+from kinocell.stages.many.attempts import Watch
 from kinocell.stages.many.plan import RESULTS, Run
+from kinocell.stages.many.pool import Pace
+from kinocell.stages.many.summary import Status
 from kinocell.stages.page import comparison
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contest:
-    """A comparison that is under way."""
-
-    out: Path
-    config: RunConfig
-    terms: Terms
-    workers: Workers
-    whole: Prepared
-    lanes: Sequence[Lane]
 
 
 def compare(config: RunConfig, on: Terms, workers: Workers | None = None) -> Path:
@@ -90,7 +79,7 @@ def opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
     whole = open_prepared(_prepared(config, workers), config.split)
     for folder in on.runs:
         results.check_comparable(Path(folder), whole.manifest)
-    entrants = _entrants(out, config, on)
+    who = entrants(out, config, on)
     found = parts(out, whole, config, on)
     return Contest(
         out=out,
@@ -100,7 +89,7 @@ def opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
         whole=whole,
         lanes=[
             Lane(out=out, entrant=entrant, part=part, base_seed=config.seed)
-            for entrant in entrants
+            for entrant in who
             for part in found
         ],
     )
@@ -127,39 +116,25 @@ def _prepared(config: RunConfig, workers: Workers) -> Path:
     return folder / "prepare"
 
 
-def _entrants(out: Path, config: RunConfig, on: Terms) -> list[Entrant]:
-    """Who takes part; the files of given and of random modules are written here."""
-    found = [
-        Entrant(kind="given", name=f"given-{i}", number=i, file=_copied(out, i, Path(path)))
-        for i, path in enumerate(on.genotypes)
-    ]
-    if not on.genotypes:
-        numbers = range(on.search_seeds)
-        found = [Entrant(kind="searched", name=f"searched-{i}", number=i) for i in numbers]
-    if on.random_genotypes:
-        space = SearchSpace(nodes=config.search.nodes, mid=config.search.mid)
-        drawn = random_genotypes(space, on.random_genotypes, seed=config.seed)
-        for i, genotype in enumerate(drawn):
-            file = out / "genotypes" / f"random-{i}.json"
-            _save_once(genotype, file)
-            found.append(Entrant(kind="random", name=f"random-{i}", number=i, file=file))
-    return [*found, *(Entrant(kind="model", name=model) for model in on.models)]
+def status(config: RunConfig, on: Terms) -> list[str]:
+    """How far a comparison is: every run that can be planned by now, and the table; 80 columns.
 
-
-def _copied(out: Path, number: int, path: Path) -> Path:
-    """A given module, kept with the comparison: its file may change or go."""
-    file = out / "genotypes" / f"given-{number}.json"
-    _save_once(Genotype.load(path), file)
-    return file
-
-
-def _save_once(genotype: Genotype, file: Path) -> None:
-    if not file.exists():
-        genotype.save(file)
-    elif Genotype.load(file).nodes != genotype.nodes:
-        raise RunError(
-            f"{file} holds another module than this comparison was asked for. Choose another --out."
-        )
+    Raises:
+        RunError: There is no comparison in this folder, or its videos are not prepared yet.
+    """
+    out = Path(config.out)
+    prepared = Path(config.prepared) if config.prepared else out / "prepared" / "prepare"
+    for path in (out / "comparison.json", prepared / "done.json"):
+        if not path.exists():
+            raise RunError(f"{path} does not exist: the comparison in {out} has not begun.")
+    contest = opened(config, on, Workers())
+    watch = Watch(Pace().stale_seconds)
+    found = []
+    for run in planned(contest):
+        made = attempts.attempts(run.folder)
+        state = attempts.state_of(made, run.results, watch, RETRIES)
+        found.append(Status(run=run, state=state, made=made, values={}))
+    return [*tables.status_lines(out, found), "", *output.as_text(everything(contest))]
 
 
 # --- the phases --------------------------------------------------------------------------------
@@ -180,6 +155,12 @@ def _searches_and_paces(contest: Contest) -> None:
 
 def _trials(contest: Contest) -> None:
     carry_out([run for lane in contest.lanes for run in trials(contest, lane)], contest.workers)
+    for lane in contest.lanes:
+        for rate in tried(contest):
+            folder = lane.trial_folder(rate)
+            if (folder / "evaluate" / "done.json").exists():
+                # A scored try does not go on, and those of large networks would fill a disk.
+                shutil.rmtree(folder / "train" / "checkpoints", ignore_errors=True)
 
 
 def _trainings(contest: Contest) -> None:
@@ -187,151 +168,23 @@ def _trainings(contest: Contest) -> None:
     carry_out(wanted, contest.workers)
 
 
-# --- what a lane is ready for ------------------------------------------------------------------
-
-
-def has_module(lane: Lane) -> bool:
-    """Whether the lane's network is known."""
-    return lane.genotype is None or lane.genotype.exists()
-
-
-def epochs_of(contest: Contest, lane: Lane) -> Epochs | None:
-    """How long the lane's network is trained; None where that is not known (yet)."""
-    budget = contest.terms.budget
-    if not has_module(lane):
-        return None
-    if budget.epochs:
-        return Epochs(epochs=budget.epochs)
-    seconds = choices.step_seconds(lane.folder / "pace")
-    if seconds is None:
-        return None
-    return choices.affordable(budget.minutes, seconds, lane.part.steps_per_epoch)
-
-
-def trials(contest: Contest, lane: Lane) -> list[Run]:
-    """The runs that try learning rates in a lane; none where one rate is for all."""
-    length = epochs_of(contest, lane)
-    if contest.terms.lr_tries == 1 or length is None:
-        return []
-    short = max(length.epochs // choices.SHORT, 1)
-    return [run for rate in _tried(contest) for run in lane.trial(rate, short)]
-
-
-def rate_of(contest: Contest, lane: Lane) -> float | None:
-    """The learning rate that was best on held-out training videos; None where all tries failed."""
-    if contest.terms.lr_tries == 1:
-        return contest.config.train.learning_rate
-    made = [
-        choices.trial(lane.trial_folder(rate), rate, tested=lane.part.tested_rows)
-        for rate in _tried(contest)
-    ]
-    done = [trial for trial in made if trial is not None]
-    return choices.best(done).rate if done else None
-
-
-def _tried(contest: Contest) -> list[float]:
-    return choices.rates(contest.config.train.learning_rate, contest.terms.lr_tries)
-
-
-def trainings(contest: Contest, lane: Lane) -> list[Run]:
-    """The trainings that count, and their tests; none where the lane is not ready for them."""
-    length, rate = epochs_of(contest, lane), rate_of(contest, lane)
-    if length is None or rate is None:
-        return []
-    seeds = range(contest.terms.seeds)
-    return [run for seed in seeds for run in lane.final(seed, rate, length.epochs)]
-
-
-# --- the table ---------------------------------------------------------------------------------
-
-
-def lines(contest: Contest) -> list[Line]:
-    """The lines of the table, from what is on disk now."""
-    by_row: dict[str, dict[str, list[Lane]]] = {}
-    for lane in contest.lanes:
-        by_row.setdefault(lane.entrant.row, {}).setdefault(lane.entrant.name, []).append(lane)
-    found = [
-        Line(
-            name=row,
-            members=[_member(contest, name, lanes) for name, lanes in entrants.items()],
-            planned=contest.terms.seeds * len(entrants),
-            failures=[f for lanes in entrants.values() for f in _failures(contest, lanes)],
-        )
-        for row, entrants in by_row.items()
-    ]
-    return [*found, *(_added(contest, Path(folder)) for folder in contest.terms.runs)]
-
-
-def _member(contest: Contest, name: str, lanes: Sequence[Lane]) -> Member:
-    """One entrant: a training counts where it is done on every part of the data."""
-    tested = []
-    for seed in range(contest.terms.seeds):
-        folders = [lane.final_folder(seed) for lane in lanes]
-        if all((folder / "evaluate" / "done.json").exists() for folder in folders):
-            tested.append(results.union([results.read(folder) for folder in folders]))
-    lengths = [epochs_of(contest, lane) for lane in lanes]
-    rates = [rate_of(contest, lane) for lane in lanes]
-    over = any(length and length.over_budget for length in lengths)
-    return Member(
-        name=name,
-        tested=tested,
-        learning_rates=[rate for rate in rates if rate is not None],
-        epochs=[length.epochs for length in lengths if length],
-        genotypes=[str(lane.genotype) for lane in lanes if lane.genotype],
-        notes=["one epoch takes longer than the budget"] if over else [],
-    )
-
-
-def _failures(contest: Contest, lanes: Iterable[Lane]) -> list[tuple[str, str]]:
-    """The runs of some lanes that were given up; a try that failed only where all did."""
-    found: list[tuple[str, str]] = []
-    for lane in lanes:
-        before = [lane.search()] if lane.entrant.kind == "searched" else []
-        before += lane.pace() if contest.terms.budget.minutes else []
-        wanted = [*before, *trainings(contest, lane)]
-        if rate_of(contest, lane) is None:
-            wanted += trials(contest, lane)
-        found += [(run.name, failures.reason(run)) for run in wanted if failures.failed(run)]
-    return found
-
-
-def _added(contest: Contest, folder: Path) -> Line:
-    """A finished run from elsewhere, with the settings that are not those of the comparison."""
-    ours = terms.shared(contest.config)
-    del ours["train.learning_rate"]  # here each network has its own
-    if contest.terms.budget.epochs:
-        ours["train.epochs"] = contest.terms.budget.epochs
-    differences = results.other_settings(folder, ours)
-    content = runs.read_json(folder / "train" / "config.json", "the config of a training")
-    train: Mapping[str, float] = content["config"]["train"]
-    return Line(
-        name=str(folder),
-        members=[
-            Member(
-                name=folder.name,
-                tested=[results.read(folder)],
-                learning_rates=[train["learning_rate"]],
-                epochs=[int(train["epochs"])],
-                notes=differences,
-            )
-        ],
-        planned=1,
-    )
-
-
 def write(contest: Contest) -> Path:
     """Write the tables and the page, from what is on disk now."""
-    found = output.everything(
+    found, out = everything(contest), contest.out
+    runs.write_json(out / "compare.json", found)
+    runs.write_text(out / "compare.csv", output.as_csv(found))
+    runs.write_text(out / "compare.md", output.as_markdown(found))
+    comparison.write(out / "compare.html", found)
+    say("\n".join(["", *output.as_text(found)]))
+    return out / "compare.html"
+
+
+def everything(contest: Contest) -> dict[str, Any]:
+    """What compare.json holds."""
+    return output.everything(
         lines(contest),
         contest.whole.manifest,
         contest.terms,
         contest.config,
         device=device_name(choose_device(contest.config.device)),
     )
-    out = contest.out
-    runs.write_text(out / "compare.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n")
-    runs.write_text(out / "compare.csv", output.as_csv(found))
-    runs.write_text(out / "compare.md", output.as_markdown(found))
-    comparison.write(out / "compare.html", found)
-    say("\n".join(["", *output.as_text(found)]))
-    return out / "compare.html"

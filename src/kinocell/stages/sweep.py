@@ -94,4 +94,4 @@ def commands(plan: Plan) -> list[str]:
 def status(plan: Plan) -> list[str]:
     """How far a sweep is, and its numbers so far; 80 columns, nothing is written."""
     found = summary.statuses(plan, Watch(Pace().stale_seconds))
-    return [*tables.status_lines(plan, found), "", *tables.as_text(found)]
+    return [*tables.status_lines(plan.out, found), "", *tables.as_text(found)]

@@ -36,8 +36,7 @@ def costs(config: RunConfig, on: Terms, workers: Workers) -> list[str]:
     # By its settings: what was measured with others is not taken for these.
     out = Path(config.out) / "estimate" / short_hash(terms.shared(config))
     videos = listed(config)
-    size = Size(train=len(videos.rows("train")), test=len(videos.rows("test")),
-                parts=max(on.folds, 1))  # fmt: skip
+    size = _size(videos, on)
     short = replace(
         config,
         out=str(out),
@@ -52,6 +51,14 @@ def costs(config: RunConfig, on: Terms, workers: Workers) -> list[str]:
     found = _prices(config, on, workers, out, sample, size)
     device = device_name(choose_device(config.device))
     return prices.as_text(found, preparing=preparing, device=device, workers=workers.num)
+
+
+def _size(videos: Manifest, on: Terms) -> Size:
+    if not on.folds:
+        return Size(train=len(videos.rows("train")), test=len(videos.rows("test")), parts=1)
+    used = int((videos.splits != UNUSED).sum())
+    test = used // on.folds
+    return Size(train=used - test, test=test, parts=on.folds)
 
 
 def listed(config: RunConfig) -> Manifest:

@@ -92,7 +92,7 @@ def notes(terms: Terms, videos: Manifest, found: Sequence[Values]) -> list[str]:
             "The searched line was not searched here but given; which videos it was searched on, "
             "its file says."
         )
-    if any(row["name"] == RANDOM for row in found):
+    if any(row["name"] == RANDOM and best_member(row) for row in found):
         said.append(
             "The best random module is the one with the best test score: what looking at the test "
             "would give, not a result that anybody could have chosen."

@@ -75,7 +75,8 @@ def training_price(
     trial = max(epochs // choices.SHORT, 1) * steps * seconds
     tries = networks * size.parts * (terms.lr_tries if terms.lr_tries > 1 else 0)
     done = runs.stage_summary(lane.folder / "pace" / "train")
-    kept = (done["checkpoint_mib"] + 2 * done["weights_mib"]) * MIB
+    weights = 2 * done["weights_mib"] * MIB  # the best and the last; tries keep no checkpoint
+    checkpoint = done["checkpoint_mib"] * MIB
     return Price(
         name=name,
         networks=networks,
@@ -83,7 +84,7 @@ def training_price(
         step_seconds=seconds,
         epochs=epochs,
         seconds=count * (training + test) + tries * trial,
-        disk_bytes=(count + tries) * kept,
+        disk_bytes=(count + tries) * weights + count * checkpoint,
     )
 
 
