@@ -127,7 +127,8 @@ def as_text(
         workers: Runs at a time.
     """
     lines = [
-        f"What it will cost on {device}, one run at a time, from measured steps:",
+        "What it will cost, one run at a time, from steps measured on",
+        f"{device}:",
         "",
         f"{'':<24} {'runs':>5} {'epochs':>7} {'s/step':>8} {'time':>14} {'disk':>10}",
     ]
