@@ -30,7 +30,8 @@ def trained(accuracy: float, cost: float, seed: int) -> Result:
     labels = np.arange(60) % len(CLASSES)
     hits = np.random.default_rng(seed).random(60) < accuracy
     return Result(folders=(Path("run"),), rows=np.arange(60), labels=labels, hits=hits,
-                  clip_shares=hits.astype(np.float64), costs=dict.fromkeys(COSTS, cost))  # fmt: skip
+                  clip_shares=hits.astype(np.float64),
+                  costs=dict.fromkeys(COSTS, cost))  # fmt: skip
 
 
 def line(name: str, accuracy: float, cost: float, members: int = 1) -> Line:
