@@ -38,9 +38,9 @@ HEADS = (
     ("epochs", "num", ""),
 )
 AXES = (
-    ("parameters", "parameters", "parameters"),
-    ("multiply_adds", "multiply-adds", "multiply-adds of one clip"),
-    ("milliseconds", "milliseconds", "milliseconds for one clip, median"),
+    ("parameters", "parameters", "trained weights"),
+    ("multiply_adds", "multiply-adds", "of one clip"),
+    ("milliseconds", "milliseconds", "for one clip, median"),
 )
 
 
