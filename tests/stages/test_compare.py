@@ -19,7 +19,7 @@ from kinocell.data.clips import open_prepared
 from kinocell.errors import ConfigError, RunError
 from kinocell.learning.statistics import paired_bootstrap
 from kinocell.space.genotype import Genotype
-from kinocell.stages.compare import compare, opened
+from kinocell.stages.compare import compare, everything, opened
 from kinocell.stages.contest import state
 from kinocell.stages.contest.crew import Workers
 from kinocell.stages.contest.lines import lines
@@ -192,6 +192,42 @@ def test_fewer_networks_need_no_new_run(whole: Contest, tmp_path: Path) -> None:
         ("searched", 1),
         ("random", 1),
     ]
+
+
+def test_given_module_takes_the_place_of_the_searched_ones_and_is_kept(
+    whole: Contest, tmp_path: Path
+) -> None:
+    found, other = (whole.out / "genotypes" / f"random-{i}.json" for i in range(2))
+    given = tmp_path / "found.json"
+    shutil.copy(found, given)
+    config = replace(whole.config, out=str(tmp_path / "out"))
+    on = replace(ON, models=(), genotypes=(str(given),), random_genotypes=0)
+    contest = opened(config, on, Workers())
+    (lane,) = contest.lanes
+    assert lane.entrant.row == "searched"
+    assert lane.genotype is not None
+    assert Genotype.load(lane.genotype).nodes == Genotype.load(found).nodes
+    assert state.trials(contest, lane)[0].name == "given-0/rate-0.025, train"
+    assert "was not searched here but given" in " ".join(everything(contest)["notes"])
+    shutil.copy(other, given)
+    with pytest.raises(RunError, match="holds another module"):
+        opened(config, on, Workers())
+
+
+def test_more_networks_and_seeds_plan_only_what_is_new(whole: Contest, tmp_path: Path) -> None:
+    shutil.copytree(whole.out, tmp_path / "out")
+    config = replace(whole.config, out=str(tmp_path / "out"))
+    more = replace(ON, models=("x3d_xs", "c3d"), random_genotypes=3, seeds=3)
+    contest = opened(config, more, Workers())
+    missing = {
+        run.name for run in state.planned(contest) if not all(path.exists() for path in run.results)
+    }
+    old = [lane.name for lane in whole.lanes]
+    assert {f"{name}/seed-2, train" for name in old} <= missing
+    assert not any(name.startswith(f"{lane}/seed-{s}") for name in missing for lane in old
+                   for s in range(2))  # fmt: skip
+    new = {name.split("/")[0] for name in missing} - set(old)
+    assert new == {"random-2", "c3d"}
 
 
 # --- nothing is chosen by the test videos -------------------------------------------------------

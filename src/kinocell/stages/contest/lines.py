@@ -12,7 +12,7 @@ from kinocell import runs
 from kinocell.stages.contest import failures, results, terms
 from kinocell.stages.contest.lanes import Lane
 from kinocell.stages.contest.rows import Line, Member
-from kinocell.stages.contest.state import Contest, epochs_of, rate_of, trainings, trials
+from kinocell.stages.contest.state import Contest, epochs_of, rate_of, trainings, trials, tries_of
 
 
 def lines(contest: Contest) -> list[Line]:
@@ -47,6 +47,7 @@ def _member(contest: Contest, name: str, lanes: Sequence[Lane]) -> Member:
         tested=tested,
         learning_rates=[rate for rate in rates if rate is not None],
         epochs=[length.epochs for length in lengths if length],
+        tries=[trial for lane in lanes for trial in tries_of(contest, lane)],
         genotypes=[str(lane.genotype) for lane in lanes if lane.genotype],
         notes=["one epoch takes longer than the budget"] if over else [],
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from kinocell.learning.statistics import (
     paired_bootstrap,
     wilson_interval,
 )
+from kinocell.stages.contest.choices import Trial
 from kinocell.stages.contest.results import COSTS, Result
 
 BOOTSTRAP_SEED = 0
@@ -37,6 +38,8 @@ class Member:
     """One per part of the data."""
     epochs: Sequence[int] = ()
     """One per part of the data."""
+    tries: Sequence[Trial] = ()
+    """Learning rates that were tried, on all parts."""
     genotypes: Sequence[str] = ()
     """Files, one per part; none for a baseline."""
     notes: Sequence[str] = ()
@@ -130,6 +133,7 @@ def _member(member: Member) -> dict[str, Any]:
         "name": member.name,
         "learning_rates": list(member.learning_rates),
         "epochs": list(member.epochs),
+        "tries": [asdict(trial) for trial in member.tries],
         "genotypes": list(member.genotypes),
         "notes": list(member.notes),
         "trainings": [

@@ -12,7 +12,7 @@ from pathlib import Path
 from kinocell.config import RunConfig
 from kinocell.data.clips import Prepared
 from kinocell.stages.contest import choices
-from kinocell.stages.contest.choices import Epochs
+from kinocell.stages.contest.choices import Epochs, Trial
 from kinocell.stages.contest.crew import Workers
 from kinocell.stages.contest.lanes import Lane
 from kinocell.stages.contest.terms import Terms
@@ -62,12 +62,17 @@ def rate_of(contest: Contest, lane: Lane) -> float | None:
     """The learning rate that was best on held-out training videos; None where all tries failed."""
     if contest.terms.lr_tries == 1:
         return contest.config.train.learning_rate
+    done = tries_of(contest, lane)
+    return choices.best(done).rate if done else None
+
+
+def tries_of(contest: Contest, lane: Lane) -> list[Trial]:
+    """What the learning rates reached that were tried in a lane, as far as they are done."""
     made = [
         choices.trial(lane.trial_folder(rate), rate, tested=lane.part.tested_rows)
         for rate in tried(contest)
     ]
-    done = [trial for trial in made if trial is not None]
-    return choices.best(done).rate if done else None
+    return [trial for trial in made if trial is not None]
 
 
 def tried(contest: Contest) -> list[float]:
