@@ -14,7 +14,7 @@ FLOORS = {
     0: ["errors"],
     1: [
         *("config", "config_checks", "console", "locks", "options", "presets", "processes", "runs"),
-        *("settings", "signals"),
+        *("recipes", "settings", "signals"),
     ],
     2: ["data", "learning", "space"],
     3: ["baselines", "strategies"],

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kinocell import options as opts
-from kinocell import presets
-from kinocell.config import RunConfig
+from kinocell import presets, recipes
+from kinocell.config import RunConfig, SynthConfig
 from kinocell.console import result, say
 from kinocell.errors import KinocellError, VideoError, did_you_mean
 from kinocell.options import UsageError
@@ -146,6 +146,20 @@ def download(request: Request) -> None:
     say(f"Next: kinocell prepare --dataset {name} --root {folder}")
 
 
+def synth(request: Request) -> None:
+    values = dict(request.own)
+    out, workers = values.pop("out"), values.pop("workers")
+    if not out:
+        raise UsageError("Name the folder to fill: --out DIR.")
+    if workers < 0:
+        raise UsageError(f"--workers is {workers}; it must be at least 0.")
+    from kinocell.stages.synth import synth
+
+    csv = synth(SynthConfig(**values), Path(out), workers=workers)
+    result(csv)
+    say(f"Next: kinocell run --data {csv} --out my-run")
+
+
 def search(request: Request) -> None:
     from kinocell.stages.search import search
 
@@ -225,7 +239,7 @@ def predict(request: Request) -> None:
         raise UsageError("Name at least one video file.")
     if not request.own["run"]:
         raise UsageError("Name the run folder that holds the network: --run DIR.")
-    for name, least in (("top", 1), ("views", 0)):
+    for name, least in (("top", 1), ("views", 0), ("crops", 0)):
         if request.own[name] < least:
             raise UsageError(f"--{name} is {request.own[name]}; it must be at least {least}.")
     from kinocell.stages.predict import load, predict
@@ -239,6 +253,7 @@ def predict(request: Request) -> None:
                 [Path(word)],
                 top=request.own["top"],
                 views=request.own["views"],
+                crops=request.own["crops"],
                 decoder=request.own["decoder"],
             )
         except VideoError as error:
@@ -286,6 +301,7 @@ def cost(request: Request) -> None:
 def list_names(request: Request) -> None:
     kinds: dict[str, Callable[[], Mapping[str, object]]] = {
         "presets": lambda: presets.PRESETS,
+        "recipes": lambda: recipes.RECIPES,
         "strategies": lambda: _table("kinocell.strategies.table", "STRATEGIES"),
         "ops": lambda: _table("kinocell.space.ops", "OPS"),
         "datasets": lambda: _table("kinocell.data.datasets", "DATASETS"),

@@ -180,7 +180,12 @@ def _request(name: str, arguments: list[str]) -> Request | None:
         typed = {"out": str(run)} | typed if run else {"data": words[0]} | typed
     files = [text for option, text in pairs if option.key == "config"]
     config = settings.layered(
-        typed, files, given.get("preset"), fresh=name == "run", default=verb.preset
+        typed,
+        files,
+        given.get("preset"),
+        fresh=name == "run",
+        recipe=own.get("recipe"),
+        default=verb.preset,
     )
     check(config)
     if given.get("print_config") == "true":

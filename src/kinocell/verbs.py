@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from kinocell import actions, presets
+from kinocell import actions, presets, recipes
 from kinocell import options as opts
 from kinocell.actions import Request
-from kinocell.config import RunConfig
+from kinocell.config import RunConfig, SynthConfig
 from kinocell.options import Option
 
 Decoder = Literal["auto", "pyav", "opencv"]
@@ -31,6 +31,12 @@ SOURCES = (
     Option(key="preset", kind=str, help=f"Complete settings: {', '.join(presets.PRESETS)}."),
     Option(key="print_config", kind=bool, help="Print the resulting settings and do nothing."),
 )
+
+
+RECIPE = Option(
+    key="recipe", kind=str,
+    help=f"How the network is trained and tested, over the preset: {', '.join(recipes.RECIPES)}.",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +97,7 @@ COMPARING = (
     Option(key="runs", kind=str, help="Finished run folders to set beside, with commas."),
     Option(key="workers", kind=int, default=1, help="Runs at a time."),
     Option(key="again", kind=bool, help="Try those again that failed too often."),
+    RECIPE,
 )
 """What a comparison takes besides settings; a folder remembers what was typed before."""
 
@@ -99,6 +106,7 @@ VERBS: dict[str, Verb] = {
         action=actions.run,
         summary="The whole job: prepare, search, derive, train, evaluate, report.",
         settings=("*",),
+        own=(RECIPE,),
         examples=(
             ("kinocell run --preset demo --out demo-run", "embedded videos, a few minutes"),
             ("kinocell run --data videos --out my-run", "a folder with a folder per class"),
@@ -266,6 +274,7 @@ VERBS: dict[str, Verb] = {
         settings=(*TRAINING, "train"),
         section="train",
         own=(
+            RECIPE,
             Option(
                 key="genotype", kind=str,
                 help="A genotype file from elsewhere, instead of OUT/search/genotype.json.",
@@ -273,6 +282,7 @@ VERBS: dict[str, Verb] = {
         ),
         examples=(
             ("kinocell train --out my-run --epochs 100", "after `kinocell search`"),
+            ("kinocell train --out my-run --recipe modern --ema 0", "but for one ingredient"),
             (
                 "kinocell train --out other --prepared my-run/prepare --genotype found.json",
                 "a module that was found before",
@@ -288,7 +298,10 @@ VERBS: dict[str, Verb] = {
         summary="Score the trained network on the test split.",
         settings=("out", "prepared", "split", "device", "evaluate"),
         section="evaluate",
-        examples=(("kinocell evaluate --out my-run --views 5", "five clips per video"),),
+        examples=(
+            ("kinocell evaluate --out my-run --views 5", "five clips per video"),
+            ("kinocell evaluate --out my-run --views 10 --crops 3", "thirty, averaged"),
+        ),
     ),
     "download": Verb(
         action=actions.download,
@@ -306,6 +319,20 @@ VERBS: dict[str, Verb] = {
             ("kinocell download hmdb51 --mirror https://example.org/hmdb51_org.rar", "a copy"),
         ),
     ),
+    "synth": Verb(
+        action=actions.synth,
+        summary="Render a benchmark of videos whose label is the motion.",
+        own=(
+            Option(key="out", kind=str, help="Folder to fill; gone on with if unfinished."),
+            *opts.config_options(SynthConfig()),
+            Option(key="workers", kind=int, default=0, help="Processes; 0 means one per core."),
+        ),
+        examples=(
+            ("kinocell synth --out motions", "16 classes, 1,200 training and 1,200 test videos"),
+            ("kinocell synth --classes 4 --videos 400 --out few", "a quick look"),
+            ("kinocell prepare --data motions/videos.csv --out my-run", "what comes next"),
+        ),
+    ),
     "predict": Verb(
         action=actions.predict,
         summary="Name the action in video files, with a trained network.",
@@ -315,6 +342,10 @@ VERBS: dict[str, Verb] = {
             Option(
                 key="views", kind=int, default=0,
                 help="Clips per video, averaged; 0: as many as in the run's evaluation.",
+            ),
+            Option(
+                key="crops", kind=int, default=0,
+                help="Squares cut out of each of these clips, averaged too; 0: likewise.",
             ),
             Option(key="json", kind=bool, help="One line of JSON per file."),
             Option(

@@ -9,6 +9,7 @@ from kinocell.learning.statistics import (
     Hits,
     majority,
     mcnemar,
+    most_disagreements,
     paired_bootstrap,
     wilson_interval,
 )
@@ -99,3 +100,29 @@ def test_wilson_interval_agrees_with_published_values() -> None:
     # Newcombe 1998, table I: 81 of 263 and 15 of 148, Wilson without continuity correction.
     assert wilson_interval(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert wilson_interval(15 / 148, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+
+
+def test_six_of_ten_are_a_difference_only_if_nothing_speaks_against_it() -> None:
+    # 6 to 0: 2 / 64 = 0.031. 7 to 1: 2 * (1 + 8) / 256 = 0.070. 5 to 0: 2 / 32 = 0.063.
+    assert most_disagreements(0.6, 10) == 6
+    assert most_disagreements(0.5, 10) == 0
+
+
+@pytest.mark.parametrize("num", [600, 1200, 2400])
+def test_two_points_are_significant_up_to_so_many_disagreements_and_not_beyond(num: int) -> None:
+    most, gain = most_disagreements(0.02, num), num // 50
+    for disagreed, significant in ((most, True), (most + 2, False)):
+        won = (disagreed + gain) // 2
+        ours = hits("1" * won + "0" * (disagreed - won) + "1" * (num - disagreed))
+        theirs = hits("0" * won + "1" * (disagreed - won) + "1" * (num - disagreed))
+        assert ours.mean() - theirs.mean() == pytest.approx(0.02)
+        assert (mcnemar(ours, theirs) < 0.05) == significant
+    # The normal approximation with its correction for continuity (Edwards 1948) agrees.
+    assert most == pytest.approx(((gain - 1) / 1.96) ** 2, abs=2, rel=0.02)
+
+
+def test_no_difference_can_never_be_significant() -> None:
+    with pytest.raises(ValueError, match="can show"):
+        most_disagreements(0.0, 100)
+    with pytest.raises(ValueError, match="can show"):
+        most_disagreements(1.5, 100)

@@ -402,6 +402,23 @@ def test_terms_that_make_no_comparison_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_short_tries_warm_up_for_the_same_share(tiny: Tiny, tmp_path: Path) -> None:
+    train = {"epochs": 50, "schedule": "cosine", "warmup_epochs": 10}
+    config = tiny(tmp_path / "out", train=train)
+    on = replace(ON, models=("c3d",), random_genotypes=0, search_seeds=0, budget=Budget(epochs=50))
+    contest = opened(config, on, Workers())
+    (lane,) = contest.lanes
+
+    def warmup(run: Run) -> str:
+        return run.command[run.command.index("--train.warmup-epochs") + 1]
+
+    assert [warmup(run) for run in state.trials(contest, lane)[::2]] == ["2", "2"]  # 10 epochs
+    assert warmup(lane.pace()[0]) == "0"
+    with pytest.raises(ConfigError, match=r"warmup_epochs is 10 and train\.epochs is 3"):
+        opened(tiny(tmp_path / "other", train=train), replace(on, budget=Budget(epochs=3)),
+               Workers())  # fmt: skip
+
+
 @pytest.mark.parametrize("text", ["", "30", "epochs=x", "hours=3", "epochs=0", "minutes=-1"])
 def test_budget_that_cannot_be_read_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"The budget is '.*'; it must be"):

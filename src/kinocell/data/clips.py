@@ -232,14 +232,16 @@ def test_batches(
     *,
     batch_size: int,
     views: int = 1,  # noqa: PT028
+    crops: int = 1,  # noqa: PT028
     size_px: int | None = None,  # noqa: PT028
     device: torch.device | None = None,  # noqa: PT028
     start_method: StartMethod = "spawn",  # noqa: PT028
 ) -> Iterator[Batch]:
-    """Each row once per view: row 0 view 0, row 0 view 1, ...; the last batch may be smaller.
+    """Each row once per view and crop: row 0 view 0 crop 0, row 0 view 0 crop 1, ..., row 0 view 1
+    crop 0, ...; the last batch may be smaller.
 
-    Frames and the centre crop are deterministic. The processes of the training streams of the
-    same videos make these batches too. Other arguments as in `training_batches`.
+    Frames and crops (one: the centre) are deterministic. The processes of the training streams of
+    the same videos make these batches too. Other arguments as in `training_batches`.
     """
     rows = np.asarray(rows)
     job = TestJob(
@@ -248,9 +250,10 @@ def test_batches(
         clips,
         batch_size=batch_size,
         views=views,
+        crops=crops,
         size_px=size_px or clips.size_px,
     )
-    steps = range(-(-len(rows) * views // batch_size))
+    steps = range(-(-len(rows) * views * crops // batch_size))
     gpu = device is not None and device.type == "cuda"
     made = _made(prepared, job, steps, clips.workers, pinned=gpu, method=start_method)
     return (_batch(prepared, pixels, None, *more) for pixels, more in made)

@@ -18,6 +18,9 @@ Hits = npt.NDArray[np.bool_]
 Shares = npt.NDArray[np.float64]
 """The share of several trainings that named each test video right, `[n]`, 0 to 1."""
 
+SIGNIFICANT = 0.05
+"""A p-value below this is called significant."""
+
 RESAMPLES = 10_000
 CHUNK = 500
 """Resamples drawn at once: indices of 500 x 3,783 videos take 15 MiB."""
@@ -76,7 +79,36 @@ def mcnemar(ours: Hits, theirs: Hits) -> float:
         ValueError: Other numbers of videos, or none.
     """
     _check_pairs(ours, theirs)
-    won, lost = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    return _two_sided(int((ours & ~theirs).sum()), int((theirs & ~ours).sum()))
+
+
+def most_disagreements(difference: float, num: int) -> int:
+    """How many videos two networks may disagree on, so that their difference is significant.
+
+    Disagreed on is a video that one names right and the other does not. The more there are, the
+    more of the difference may be chance; McNemar's p-value then reaches 0.05.
+
+    Args:
+        difference: Between the two accuracies on these videos, above 0.
+        num: Test videos.
+
+    Returns:
+        The largest such number; 0 where there are too few videos for this difference.
+
+    >>> most_disagreements(0.02, 1200)
+    138
+    """
+    gain = math.ceil(difference * num - 1e-9)
+    if not 0 < gain <= num:
+        raise ValueError(f"No {num} videos can show a difference of {difference}.")
+    lost = 0
+    while gain + 2 * lost <= num and _two_sided(gain + lost, lost) < SIGNIFICANT:
+        lost += 1
+    return gain + 2 * (lost - 1) if lost else 0
+
+
+def _two_sided(won: int, lost: int) -> float:
+    """Twice the chance of a coin to fall at least as unevenly to this side, at most 1."""
     tosses = won + lost
     tail = sum(math.comb(tosses, k) for k in range(min(won, lost) + 1))
     return min(1.0, 2 * tail / (1 << tosses))

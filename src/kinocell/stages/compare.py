@@ -8,11 +8,13 @@ part is in `contest/lanes.py`, what is chosen and how in `contest/choices.py`, w
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kinocell import runs
 from kinocell.config import RunConfig, to_dict
+from kinocell.config_checks import check
 from kinocell.console import say
 from kinocell.data.clips import open_prepared
 from kinocell.errors import ConfigError, RunError
@@ -69,6 +71,8 @@ def opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
             f"train.model is {config.train.model!r}; a comparison takes the names of its networks "
             "in --models."
         )
+    if on.budget.epochs:
+        check(replace(config, train=replace(config.train, epochs=on.budget.epochs)))
     out = Path(config.out)
     terms.remember(out, on, config)
     device = device_name(choose_device(config.device))

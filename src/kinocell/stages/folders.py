@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,16 @@ def clip_settings(clips: ClipsConfig) -> dict[str, Any]:
     settings = to_dict(clips)
     del settings["workers"]
     return settings
+
+
+def but_for_new(settings: dict[str, Any], off: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without those that came later, where they change nothing: as in folders from before.
+
+    Args:
+        settings: Of a stage.
+        off: The values with which the later ones change nothing.
+    """
+    return {name: v for name, v in settings.items() if name not in off or v != off[name]}
 
 
 def augment_settings(augment: AugmentConfig) -> dict[str, Any]:

@@ -29,12 +29,14 @@ from kinocell.learning.metrics import LossAndAccuracy
 from kinocell.learning.steps import weight_step
 from kinocell.locks import only_run
 from kinocell.signals import Asked, whole_steps
-from kinocell.space.cost import MIB, latency, multiply_adds, num_parameters, weights_mib
+from kinocell.space.cost import MIB
 from kinocell.space.genotype import Genotype
+from kinocell.space.network import Network
 from kinocell.space.ops import OPS, Builder, field_of_view
 from kinocell.stages import folders
 from kinocell.stages.epoch import SoFar, keep_where_due
 from kinocell.stages.guards import largest, warn_of_slow_loader
+from kinocell.stages.measured import measured
 from kinocell.stages.model import save_model
 from kinocell.stages.networks import check_baseline_fits, chosen_genotype
 from kinocell.stages.train_state import TrainState, begin, train_settings
@@ -155,6 +157,8 @@ def _steps(state: TrainState, asked: Asked) -> None:
 def _step(state: TrainState, batch: Batch) -> None:
     settings, network = state.config.train, state.model.network
     optim.set_learning_rate(state.optimizer, _learning_rate(state))
+    if isinstance(network, Network):  # grows in a line over the training, as in DARTS
+        network.drop_path = settings.drop_path * state.step / _all_steps(state)
     clips, targets = training_input(
         batch,
         state.config.clips,
@@ -169,6 +173,8 @@ def _step(state: TrainState, batch: Batch) -> None:
         loss, list(network.parameters()), state.optimizer, gradient_clip=settings.gradient_clip
     )
     state.check("gradient of the weights", norm, batch)
+    if state.averaged is not None:
+        state.averaged.update_parameters(network)
     state.so_far.result.add(loss, logits, batch.labels.to(state.device))
 
 
@@ -190,9 +196,9 @@ def _kept(state: TrainState, valid: LossAndAccuracy | None) -> TrainEpoch:
     is_best = score >= state.best
     if is_best:
         state.best, state.best_epoch = score, state.epoch
-        weights = state.model.network.state_dict()
+        weights = state.shown.network.state_dict()
         state.best_weights = {name: w.detach().cpu().clone() for name, w in weights.items()}
-        save_model(state.folder / "best.safetensors", state.model)
+        save_model(state.folder / "best.safetensors", state.shown)
     runs.append_jsonl(state.folder / "metrics.jsonl", metrics, sync=True)
     state.epoch += 1
     state.seconds += seconds
@@ -204,7 +210,7 @@ def _kept(state: TrainState, valid: LossAndAccuracy | None) -> TrainEpoch:
 @torch.no_grad()
 def _validate(state: TrainState, asked: Asked) -> LossAndAccuracy:
     result = LossAndAccuracy()
-    network = state.model.network.eval()
+    network = state.shown.network.eval()
     batches = test_batches(
         state.prepared,
         state.valid_rows,
@@ -221,9 +227,10 @@ def _validate(state: TrainState, asked: Asked) -> LossAndAccuracy:
 
 
 def _finish(state: TrainState) -> None:
-    save_model(state.folder / "last.safetensors", state.model)
-    network, shape = state.model.network, state.config.clips.shape
-    time_of_one = latency(network, shape, device=state.device)
+    save_model(state.folder / "last.safetensors", state.shown)
+    shape = state.config.clips.shape
+    found = measured(state.model.network, shape, device=state.device, label="train: costs")
+    one_clip = found.latencies[0]
     genotype = state.model.genotype
     kept = [connection.op for connection in genotype.kept()] if genotype else []
     newest = state.checkpoints.newest()
@@ -232,15 +239,11 @@ def _finish(state: TrainState) -> None:
     runs.finish_stage(
         state.folder,
         {
-            "parameters": num_parameters(network),
-            "weights_mib": weights_mib(network),
+            **found.to_dict(),
             "checkpoint_mib": newest.stat().st_size / MIB,
-            "multiply_adds": multiply_adds(network, shape),
-            "milliseconds": time_of_one.median_milliseconds,
-            "milliseconds_p90": time_of_one.p90_milliseconds,
-            "threads": time_of_one.threads,
-            "device": device_name(state.device),
-            "clip_shape": list(shape),
+            # Once more, for tables with a row per run.
+            "milliseconds": one_clip.median_milliseconds,
+            "milliseconds_p90": one_clip.p90_milliseconds,
             "seconds": state.seconds,
             "best_epoch": state.best_epoch,
             "chosen_by": "valid_accuracy" if len(state.valid_rows) else "train_loss",
@@ -257,8 +260,12 @@ def _finish(state: TrainState) -> None:
 
 
 def _learning_rate(state: TrainState) -> float:
-    settings = state.config.train
-    steps = settings.epochs * state.steps_per_epoch
+    settings, steps = state.config.train, _all_steps(state)
     if settings.schedule == "onecycle":
         return optim.onecycle(state.step, steps, settings.learning_rate)
-    return optim.cosine(state.step, steps, settings.learning_rate, 0.0)
+    warmup = settings.warmup_epochs * state.steps_per_epoch
+    return optim.warm_cosine(state.step, steps, warmup, settings.learning_rate)
+
+
+def _all_steps(state: TrainState) -> int:
+    return state.config.train.epochs * state.steps_per_epoch

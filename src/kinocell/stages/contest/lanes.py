@@ -101,12 +101,20 @@ class Lane:
 
     def pace(self) -> list[Run]:
         """A short training whose steps are timed."""
-        return self._training(self.folder / "pace", self.part.pace, self.base_seed, 1, None)
+        return self._training(self.folder / "pace", self.part.pace, self.base_seed, 1, warmup=0)
 
-    def trial(self, rate: float, epochs: int) -> list[Run]:
-        """One learning rate, scored on held-out training videos."""
+    def trial(self, rate: float, epochs: int, *, warmup: int) -> list[Run]:
+        """One learning rate, scored on held-out training videos.
+
+        Args:
+            rate: That is tried.
+            epochs: How long.
+            warmup: Epochs of them in which the rate rises.
+        """
         folder = self.trial_folder(rate)
-        training = self._training(folder, self.part.rates, self.base_seed, epochs, rate)
+        training = self._training(
+            folder, self.part.rates, self.base_seed, epochs, rate=rate, warmup=warmup
+        )
         return [*training, self._test(folder, self.part.rates)]
 
     def trial_folder(self, rate: float) -> Path:
@@ -122,7 +130,9 @@ class Lane:
             epochs: How long.
         """
         folder = self.final_folder(seed)
-        training = self._training(folder, self.part.tested, self.base_seed + seed, epochs, rate)
+        training = self._training(
+            folder, self.part.tested, self.base_seed + seed, epochs, rate=rate
+        )
         return [*training, self._test(folder, self.part.tested)]
 
     def final_folder(self, seed: int) -> Path:
@@ -130,11 +140,20 @@ class Lane:
         return self.folder / f"seed-{seed}"
 
     def _training(
-        self, folder: Path, prepared: Path, seed: int, epochs: int, rate: float | None
+        self,
+        folder: Path,
+        prepared: Path,
+        seed: int,
+        epochs: int,
+        *,
+        rate: float | None = None,
+        warmup: int | None = None,
     ) -> list[Run]:
+        """A training; rate and warm-up are those of the settings where none is given."""
         words = [*self._words("train", folder, prepared), "--seed", str(seed)]
         words += ["--train.epochs", str(epochs)]
         words += ["--train.learning-rate", f"{rate:g}"] if rate is not None else []
+        words += ["--train.warmup-epochs", str(warmup)] if warmup is not None else []
         if self.genotype is None:
             words += ["--train.model", self.entrant.name]
         else:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import safetensors
 
 from kinocell import runs, settings
+from kinocell.config import RunConfig, to_dict
 from kinocell.data.manifest import Manifest, counted
 from kinocell.errors import RunError
 from kinocell.learning.statistics import Hits, Shares
@@ -120,11 +121,14 @@ def other_settings(folder: Path, ours: Mapping[str, Any]) -> list[str]:
         ours: Settings by full name.
     """
     content = runs.read_json(folder / "train" / "config.json", "the config of a training")
-    flat = settings.flat(content["config"])
+    # A training does not write down what was left alone of its newer settings.
+    theirs = settings.flat(to_dict(RunConfig())) | settings.flat(content["config"])
     return [
-        f"{name} {flat[name]}, here {ours[name]}"
-        for name in sorted(flat.keys() & ours.keys())
-        if flat[name] != ours[name] and name not in ("seed", "split")
+        f"{name} {theirs[name]}, here {value}"
+        for name, value in sorted(ours.items())
+        if name.startswith(("clips.", "augment.", "train."))
+        and name not in ("train.model", "augment.in_search")
+        and theirs[name] != value
     ]
 
 

@@ -55,7 +55,9 @@ def trials(contest: Contest, lane: Lane) -> list[Run]:
     if contest.terms.lr_tries == 1 or length is None:
         return []
     short = max(length.epochs // choices.SHORT, 1)
-    return [run for rate in tried(contest) for run in lane.trial(rate, short)]
+    # The same share of a short training; there may be none that warms up for whole epochs.
+    warmup = contest.config.train.warmup_epochs * short // length.epochs
+    return [run for rate in tried(contest) for run in lane.trial(rate, short, warmup=warmup)]
 
 
 def rate_of(contest: Contest, lane: Lane) -> float | None:
