@@ -112,7 +112,7 @@ def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> N
         ("search --recipe modern", "`kinocell search` does not use --recipe; it belongs to"),
         ("predict a.mp4 --run x --crops -1", "--crops is -1; it must be at least 0."),
         ("search --train.epochs 3", "`kinocell search` does not use --train.epochs; it belongs to"),
-        ("report --data x", "does not use --data; it belongs to `kinocell run` and"),
+        ("report --data x", "does not use --data; it belongs to `kinocell run`,"),
         ("predict --run x", "Name at least one video file."),
         ("predict a.mp4", "Name the run folder that holds the network: --run DIR."),
         ("predict a.mp4 --run x --top 0", "--top is 0; it must be at least 1."),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ from kinocell.errors import KinocellError, VideoError, did_you_mean
 from kinocell.options import UsageError
 
 if TYPE_CHECKING:
+    from kinocell.stages.contest.crew import Workers
+    from kinocell.stages.contest.terms import Budget, Terms
     from kinocell.stages.predict import Prediction
 
 
@@ -62,6 +64,68 @@ def sweep(request: Request) -> None:
         result("\n".join(stage.submit(plan, request.own["workers"])))
     else:
         result(stage.sweep(plan, workers=request.own["workers"], again=request.own["again"]))
+
+
+def compare(request: Request) -> None:
+    if request.own["dry_run"] and request.own["status"]:
+        raise UsageError("--dry-run and --status: choose one.")
+    from kinocell.stages.compare import compare, status
+    from kinocell.stages.contest.estimate import costs
+    from kinocell.stages.contest.terms import Terms
+
+    terms = _terms(request, Terms(budget=_epochs_of(request.config)))
+    if request.own["status"]:
+        result("\n".join(status(request.config, terms)))
+    elif request.own["dry_run"]:
+        result("\n".join(costs(request.config, terms, _workers(request))))
+    else:
+        result(compare(request.config, terms, _workers(request)))
+
+
+def reproduce(request: Request) -> None:
+    from kinocell.stages.reproduce import TABLES, is_ucf101, reproduce, terms_of
+
+    if len(request.words) != 1:
+        raise UsageError(f"Name one table of the paper: {', '.join(TABLES)}.")
+    config = request.config
+    if config.data and not config.dataset and is_ucf101(Path(config.data)):
+        config = replace(config, dataset="ucf101", split=config.split or "1")
+    terms = _terms(request, terms_of(request.words[0]))
+    page = reproduce(config, terms, go_on=bool(request.own["yes"]), workers=_workers(request))
+    if page:
+        result(page)
+
+
+def _terms(request: Request, default: Terms) -> Terms:
+    """What was typed, over what the folder remembers, over the defaults."""
+    from kinocell.stages.contest.terms import Budget, remembered
+
+    own = {key: value for key, value in request.own.items() if value is not None}
+    lists = {"models": "models", "genotype": "genotypes", "runs": "runs"}
+    values: dict[str, Any] = {
+        name: tuple(filter(None, map(str.strip, own[key].split(","))))
+        for key, name in lists.items()
+        if key in own
+    }
+    numbers = ("random_genotypes", "seeds", "search_seeds", "folds", "lr_tries")
+    values |= {key: own[key] for key in numbers if key in own}
+    if "budget" in own:
+        values["budget"] = Budget.read(own["budget"])
+    return replace(remembered(Path(request.config.out)) or default, **values)
+
+
+def _epochs_of(config: RunConfig) -> Budget:
+    from kinocell.stages.contest.terms import Budget
+
+    return Budget(epochs=config.train.epochs)
+
+
+def _workers(request: Request) -> Workers:
+    from kinocell.stages.contest.crew import Workers
+
+    if request.own["workers"] < 1:
+        raise UsageError(f"--workers is {request.own['workers']}; it must be at least 1.")
+    return Workers(num=request.own["workers"], again=bool(request.own["again"]))
 
 
 def prepare(request: Request) -> None:

@@ -24,6 +24,7 @@ METAVARS = {
     "recipe": "NAME",
     "dataset": "NAME", "split": "N|all", "to": "DIR", "mirror": "URL",
     "device": "NAME", "strategy": "NAME", "genotype": "FILE", "run": "DIR",
+    "models": "NAMES", "runs": "DIRS", "budget": "epochs=N",
 }  # fmt: skip
 ALIASES = {"root": "data"}
 """Other names of options, by their first."""

@@ -35,6 +35,7 @@ def layered(
     preset: str | None,
     *,
     fresh: bool,
+    default: str = "",
     recipe: str | None = None,
 ) -> RunConfig:
     """Lay the six places over each other.
@@ -45,6 +46,7 @@ def layered(
         preset: A name, or None.
         recipe: A name, or None.
         fresh: A whole run: a preset or a file replaces what its folder remembers.
+        default: The preset of a new folder; empty: `small`, or `demo` where there is no data.
     """
     tables = ("preset", preset, presets.PRESETS), ("recipe", recipe, recipes.RECIPES)
     for kind, name, table in tables:
@@ -62,7 +64,8 @@ def layered(
     if known:
         values = flat(configs.to_dict(_remembered(remembered)))
     else:
-        default = "small" if over.get("data") or over.get("prepared") else "demo"
+        fitting = "small" if over.get("data") or over.get("prepared") else "demo"
+        default = default or fitting
         values = flat(configs.to_dict(presets.PRESETS[default]()))
     if preset is not None:
         values |= _of_preset(presets.PRESETS[preset]())

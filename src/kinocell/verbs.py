@@ -49,6 +49,8 @@ class Verb:
     """Settings of RunConfig that it uses: whole sections ("clips") or single ones ("out")."""
     section: str = ""
     """The section whose short names win."""
+    preset: str = ""
+    """What a new folder starts from; empty: `small`, or `demo` where there is no data."""
     own: tuple[Option, ...] = ()
     """Options that are no settings."""
     word_is_source: bool = False
@@ -66,6 +68,38 @@ class Verb:
         ]
         return [*of_config, *self.own, *(SOURCES if self.settings else ()), *COMMON]
 
+
+COMPARING = (
+    Option(key="models", kind=str, help="Networks drawn by people, with commas: c3d,x3d_xs."),
+    Option(
+        key="genotype",
+        kind=str,
+        help="Genotype files with commas; without any, modules are searched here.",
+    ),
+    Option(key="random_genotypes", kind=int, help="Random modules beside the searched ones [4]."),
+    Option(key="seeds", kind=int, help="Trainings of each network [3; table2: 1]."),
+    Option(key="search_seeds", kind=int, help="Searches, a module each [3; table2: 1]."),
+    Option(
+        key="budget",
+        kind=str,
+        help="epochs=N or minutes=M for each training [the settings' epochs].",
+    ),
+    Option(
+        key="folds",
+        kind=int,
+        help="Cross-validation in so many folds, cut by group; 0 takes the data's split [0].",
+    ),
+    Option(
+        key="lr_tries",
+        kind=int,
+        help="Learning rates tried for each network on held-out training videos [3; table2: 1].",
+    ),
+    Option(key="runs", kind=str, help="Finished run folders to set beside, with commas."),
+    Option(key="workers", kind=int, default=1, help="Runs at a time."),
+    Option(key="again", kind=bool, help="Try those again that failed too often."),
+    RECIPE,
+)
+"""What a comparison takes besides settings; a folder remembers what was typed before."""
 
 VERBS: dict[str, Verb] = {
     "run": Verb(
@@ -100,6 +134,48 @@ VERBS: dict[str, Verb] = {
             ("kinocell sweep sweep.yaml --workers 2", "also on other machines, same folder"),
             ("kinocell sweep sweep.yaml", "go on with a sweep that was stopped"),
             ("kinocell sweep sweep.yaml --status", "from anywhere, at any time"),
+        ),
+    ),
+    "compare": Verb(
+        action=actions.compare,
+        summary="Baselines, searched and random modules on the same terms: a table.",
+        settings=("*",),
+        own=(
+            *COMPARING,
+            Option(key="dry_run", kind=bool, help="Say what it will cost, from measured steps."),
+            Option(key="status", kind=bool, help="How far every run is, and the table so far."),
+        ),
+        examples=(
+            (
+                "kinocell compare --data videos --models c3d,x3d_xs --out DIR",
+                "three searches and four random modules beside the two",
+            ),
+            (
+                "kinocell compare --data videos --models x3d_xs --folds 5 --out DIR",
+                "few videos: each is tested once",
+            ),
+            ("kinocell compare --out DIR --models c3d,x3d_xs,i3d", "one more; goes on"),
+            ("kinocell compare --data videos --models c3d --out DIR --dry-run", "only its cost"),
+            ("kinocell compare --out DIR --status", "from anywhere, at any time"),
+        ),
+    ),
+    "reproduce": Verb(
+        action=actions.reproduce,
+        summary="A table of the paper, made anew; first what that costs here.",
+        settings=("*",),
+        preset="paper",
+        own=(
+            *COMPARING,
+            Option(key="yes", kind=bool, help="Go on behind the cost."),
+        ),
+        words="TABLE",
+        examples=(
+            ("kinocell reproduce table2 --root UCF101 --out DIR", "only its cost, as measured"),
+            ("kinocell reproduce table2 --root UCF101 --out DIR --yes", "all of it; goes on"),
+            (
+                "kinocell reproduce table2 --data videos --budget epochs=2 --out DIR --yes",
+                "the same code, tried on other videos",
+            ),
         ),
     ),
     "check": Verb(

@@ -7,6 +7,7 @@ import pytest
 
 from kinocell.learning.statistics import (
     Hits,
+    majority,
     mcnemar,
     most_disagreements,
     paired_bootstrap,
@@ -54,6 +55,18 @@ def test_bootstrap_turned_round_changes_its_sign() -> None:
     forth = paired_bootstrap(hits("1101"), hits("0101"), seed=0)
     back = paired_bootstrap(hits("0101"), hits("1101"), seed=0)
     assert (back.value, back.low, back.high) == (-forth.value, -forth.high, -forth.low)
+
+
+def test_bootstrap_of_shares_is_that_of_their_means_worked_by_hand() -> None:
+    # Gains of 0.5 and -0.25: a resample of two has the mean 0.5, 0.125 (half of them) or -0.25.
+    result = paired_bootstrap(np.array([1.0, 0.25]), np.array([0.5, 0.5]), seed=0)
+    assert (result.value, result.low, result.high) == (0.125, -0.25, 0.5)
+
+
+def test_majority_is_more_than_half_of_the_trainings() -> None:
+    trainings = np.array([hits("1100"), hits("1010"), hits("1000")])
+    assert majority(trainings).tolist() == [True, False, False, False]
+    assert majority(trainings[:2]).tolist() == [True, False, False, False]
 
 
 def test_mcnemar_is_the_coin_worked_by_hand() -> None:

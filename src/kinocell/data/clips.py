@@ -115,7 +115,7 @@ def open_prepared(folder: Path | str, split: str = "") -> Prepared:
         root=Path(source["root"]),
         class_names=source.get("class_names", ()),
     )
-    frames = folder / "frames"
+    frames = folder / source.get("frames", "frames")  # a view has those of another folder
     from_files = (frames / SETTINGS_NAME).exists()
     store = open_file_frames(frames, manifest) if from_files else FrameStore(frames)
     if len(store) != len(manifest):
