@@ -112,8 +112,9 @@ def _allowed(option: Option, text: str) -> str:
     kind = typing.get_origin(option.kind) or option.kind
     if kind in words:
         return words[kind]
-    choices = opts.metavar(option).split("|")
-    return f"it takes {' or '.join(choices)}.{did_you_mean(text, choices)}"
+    choices = list(opts.words(option.kind))
+    takes = ["a whole number", *choices] if opts.is_union(option.kind) else choices
+    return f"it takes {' or '.join(takes)}.{did_you_mean(text, choices)}"
 
 
 def from_file(path: Path) -> dict[str, Any]:

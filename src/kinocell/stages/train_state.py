@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ import torch
 from torch import Tensor
 
 from kinocell import runs
-from kinocell.config import RunConfig, to_dict
+from kinocell.config import RunConfig, to_dict, whole_number
 from kinocell.console import say
 from kinocell.data.clips import Batch, Prepared, training_batches
+from kinocell.data.resident import resident
 from kinocell.errors import RunError
 from kinocell.learning import optim
 from kinocell.learning.device import choose_device, device_name
+from kinocell.learning.later import Later
+from kinocell.learning.memory import free_bytes
 from kinocell.locks import Lock
 from kinocell.space.cost import num_parameters
 from kinocell.space.genotype import Genotype
@@ -66,13 +70,18 @@ class TrainState:
     ops: Mapping[str, Builder]
     optimizer: torch.optim.SGD
     batches: Iterator[Batch]
+    batch_size: int
     steps_per_epoch: int
+    trial: bool = False
+    """Its steps are measured and then forgotten: nobody asks whether they are good."""
     epoch: int = 0
     """Whole epochs that are done."""
     seconds: float = 0.0
     """Time that they took."""
     so_far: SoFar
     """The part of the next one that is done."""
+    later: Later
+    """Numbers of a step that are not known yet."""
     best: float = float("-inf")
     best_epoch: int = -1
     best_weights: dict[str, Tensor] | None = None
@@ -122,9 +131,15 @@ class TrainState:
             save_model(self.folder / "best.safetensors", replace(self.model, network=best))
 
     def check(self, what: str, value: Tensor, batch: Batch | None = None) -> None:
-        """Raise where a value is not finite; `batch` is that of the step that is being done."""
-        check_finite(
-            value,
+        """Raise where a value is not finite; `batch` is that of the step that is being done.
+
+        On a GPU what is about a step is looked at one step later, and all of it before this
+        answers for what is about none.
+        """
+        if self.trial:
+            return
+        refuse = partial(
+            check_finite,
             what=what,
             epoch=self.epoch + 1,
             step=self.so_far.step + (batch is not None),
@@ -133,16 +148,19 @@ class TrainState:
             checkpoints=self.checkpoints,
             setting="train.learning_rate",
         )
+        self.later.know(value.detach().abs().max(), refuse)
+        if batch is None:
+            self.later.settle()
 
 
-def begin(
+def fresh(
     config: RunConfig,
     prepared: Prepared,
     genotype: Genotype,
     ops: Mapping[str, Builder],
     lock: Lock,
 ) -> TrainState:
-    """A training at its start, or behind the last step of its newest good checkpoint."""
+    """A training at its start, without any clips; nothing is read or written."""
     settings = config.train
     folder = folders.train_folder(config)
     device = choose_device(config.device)
@@ -183,9 +201,9 @@ def begin(
         momentum=settings.momentum,
         decay=settings.weight_decay,
     )
-    batch_size = min(settings.batch_size, len(rows))
+    batch_size = min(whole_number(settings.batch_size), len(rows))
     steps = max(round(len(rows) / batch_size), 1)
-    state = TrainState(
+    return TrainState(
         config=config,
         folder=folder,
         lock=lock,
@@ -198,29 +216,50 @@ def begin(
         ops=ops,
         optimizer=optimizer,
         batches=iter(()),
+        batch_size=batch_size,
         steps_per_epoch=steps,
         so_far=SoFar(),
+        later=Later(delayed=device.type == "cuda"),
     )
+
+
+def begin(
+    config: RunConfig,
+    prepared: Prepared,
+    genotype: Genotype,
+    ops: Mapping[str, Builder],
+    lock: Lock,
+) -> TrainState:
+    """A training at its start, or behind the last step of its newest good checkpoint."""
+    state = fresh(config, prepared, genotype, ops, lock)
+    epochs, steps = config.train.epochs, state.steps_per_epoch
     with state.checkpoints.restored() as saved:
         if saved:
             state.load(saved)
     if saved:
-        say(f"train: goes on behind {state.so_far.where(state.epoch, settings.epochs, steps)}")
+        say(f"train: goes on behind {state.so_far.where(state.epoch, epochs, steps)}")
     else:
         say(
-            f"train: {settings.epochs} epochs x {steps} steps, {len(rows)} videos, "
-            f"{num_parameters(network):,} weights, {device_name(device)}"
+            f"train: {epochs} epochs x {steps} steps, {len(state.rows)} videos, "
+            f"{num_parameters(state.model.network):,} weights, {device_name(state.device)}"
         )
-    runs.keep_rows(folder / "metrics.jsonl", "epoch", state.epoch)
+    runs.keep_rows(state.folder / "metrics.jsonl", "epoch", state.epoch)
     state.batches = training_batches(
         prepared,
-        rows,
+        state.rows,
         config.clips,
-        batch_size=batch_size,
+        batch_size=state.batch_size,
         seed=config.seed,
         start_step=state.step,
         augment=config.augment,
-        device=device,
+        device=state.device,
+        resident=resident(
+            prepared.store,
+            state.rows,
+            state.device,
+            mode=config.resident,
+            free_bytes=free_bytes(state.device),
+        ),
     )
     return state
 
@@ -236,4 +275,5 @@ def train_settings(config: RunConfig, prepared: Prepared, genotype: Genotype) ->
         "genotype": genotype.to_dict()["nodes"],
         "mid": genotype.mid,
         **folders.augment_settings(config.augment),
+        **folders.precision_settings(config),
     }

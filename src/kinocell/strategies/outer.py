@@ -93,9 +93,11 @@ def _mixed_product(
     # New tensors on both sides: w + rv - 2rv + rv in place does not come back bit for bit.
     ahead = {name: w.detach() + radius * direction[name] for name, w in weights.items()}
     behind = {name: w.detach() - radius * direction[name] for name, w in weights.items()}
-    difference = _gradient_of_alphas(train_loss, ahead, alphas) - _gradient_of_alphas(
-        train_loss, behind, alphas
-    )
+    # In half precision the difference of two nearly equal gradients would be noise.
+    with torch.autocast(alphas.device.type, enabled=False):
+        difference = _gradient_of_alphas(train_loss, ahead, alphas) - _gradient_of_alphas(
+            train_loss, behind, alphas
+        )
     return difference / (2 * radius)
 
 
