@@ -76,7 +76,8 @@ def peak_bytes(function: Callable[[], object], device: torch.device) -> int:
         function()
         after: int = torch.cuda.max_memory_allocated(device)
         return after - before
-    with LivingBytes() as living:
+    living = LivingBytes()
+    with living:
         function()
     return living.peak
 

@@ -26,6 +26,10 @@ from kinocell.learning.memory import free_bytes, peak_bytes
 TRIED_CLIPS = (2, 3)
 """Two batches make a line; one clip alone leaves some networks nothing to normalise with."""
 
+HEAP = 1.4
+"""Memory of a process on a CPU by what its tensors take: scratch space of kernels, and holes in the
+heap. Measured 1.17 to 1.46 (docs/decisions/0021)."""
+
 DOUBTFUL = 0.8
 """Share of the free memory above which an estimate is doubtful, and that "auto" stays below."""
 
@@ -67,7 +71,10 @@ class Trial:
     def need(self) -> Need:
         """The memory of a step, from two small ones."""
         few, more = TRIED_CLIPS
-        small, large = (peak_bytes(partial(self.step, n), self.device) for n in TRIED_CLIPS)
+        heap = HEAP if self.device.type == "cpu" else 1.0
+        small, large = (
+            heap * peak_bytes(partial(self.step, clips), self.device) for clips in TRIED_CLIPS
+        )
         # A step that takes no memory of its own would be a fault of the counting, not a wonder.
         clip_bytes = max((large - small) / (more - few), 1.0)
         return Need(fixed_bytes=max(small - few * clip_bytes, 0.0), clip_bytes=clip_bytes)
