@@ -284,8 +284,8 @@ class RunConfig:
     """auto, cpu, cuda or cuda:N."""
 
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Numbers that search and training compute with. bf16: in bfloat16 where that is safe, on a
-    GPU faster and with half the memory."""
+    """Numbers that search and training compute with; bf16: bfloat16 where it is safe, meant for
+    GPUs."""
 
     resident: Literal["auto", "on", "off"] = "auto"
     """Load all training frames into the memory of the GPU: where they fit, or as it says."""

@@ -190,7 +190,7 @@ def _plain(message: str, options: Sequence[Option]) -> str:
     kinds = {option.key: option for option in options}
     if unknown := re.search(r"Option '([^']+)' is not accepted", message):
         return f"there is no setting {unknown[1]!r}.{did_you_mean(unknown[1], list(kinds))}"
-    if wrong := re.search(r'key "([^"]+)":\s+.*Got value: (.*)', message, re.DOTALL):
+    if wrong := re.search(r'key "([^"]+)":\s+.*(?:Got|Given) value: (.*)', message, re.DOTALL):
         allowed = _allowed(kinds[wrong[1]], wrong[2]) if wrong[1] in kinds else "wrong kind."
         if wrong[1] in kinds and kinds[wrong[1]].kind is str:
             allowed = f'it takes a text. Write a number in quotes: "{wrong[2]}"'
