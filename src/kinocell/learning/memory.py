@@ -6,14 +6,14 @@ What follows from it (a smaller batch, an error) is not here.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 MEMINFO = Path("/proc/meminfo")
 OWN_GROUP = Path("/proc/self/cgroup")
@@ -33,34 +33,36 @@ class LivingBytes(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.now = 0
         self.peak = 0
-        self._seen: set[int] = set()
+        self._living: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        kwargs = kwargs or {}
-        for value in tree_leaves((args, kwargs)):  # what is first seen as an input was there before
-            if isinstance(value, Tensor):
-                self._note(value.untyped_storage(), new=False)
-        result = func(*args, **kwargs)
-        for value in tree_leaves(result):
-            if isinstance(value, Tensor):
-                self._note(value.untyped_storage(), new=True)
+        result = func(*args, **(kwargs or {}))
+        for tensor in _tensors(result if isinstance(result, tuple | list) else (result,)):
+            storage = tensor.untyped_storage()
+            key = id(storage)  # its own for as long as the memory lives
+            given = _tensors((*args, *(kwargs or {}).values()))
+            if key in self._living or any(one.untyped_storage() is storage for one in given):
+                continue  # a view, or an operation in place on what was there before
+            size = storage.nbytes()
+            self.now += size
+            self.peak = max(self.peak, self.now)
+            self._living[key] = weakref.ref(storage, partial(self._forget, key, size))
         return result
 
-    def _note(self, storage: torch.UntypedStorage, *, new: bool) -> None:
-        key = id(storage)  # its own for as long as the memory lives
-        if key in self._seen:
-            return
-        self._seen.add(key)
-        size = storage.nbytes() if new else 0
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._forget, key, size).atexit = False
-
-    def _forget(self, key: int, size: int) -> None:
-        self._seen.discard(key)
+    def _forget(self, key: int, size: int, _: object) -> None:
+        del self._living[key]
         self.now -= size
+
+
+def _tensors(values: Iterable[object]) -> Iterator[Tensor]:
+    """The tensors among some values and in their lists."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
 
 
 def peak_bytes(function: Callable[[], object], device: torch.device) -> int:
