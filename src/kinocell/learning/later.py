@@ -70,5 +70,5 @@ class Later:
         # From the GPU into page-locked memory without waiting; the event says when it is there.
         there = torch.empty(values.shape, pin_memory=True).copy_(values, non_blocking=True)
         arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        arrived.record()
+        arrived.record(torch.cuda.current_stream(values.device))
         return _Sent(values=there, uses=uses, arrived=arrived)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from kinocell.config import AugmentConfig, ClipsConfig
-from kinocell.console import duration, say
+from kinocell.console import duration, progress, say
 from kinocell.data import augmentation
 from kinocell.data.clips import Batch
 from kinocell.data.disk_space import size_text
@@ -73,7 +73,8 @@ class Trial:
         few, more = TRIED_CLIPS
         heap = HEAP if self.device.type == "cpu" else 1.0
         small, large = (
-            heap * peak_bytes(partial(self.step, clips), self.device) for clips in TRIED_CLIPS
+            heap * peak_bytes(partial(self.step, clips), self.device)
+            for clips in progress(TRIED_CLIPS, label="measure", total=2, unit="steps")
         )
         # A step that takes no memory of its own would be a fault of the counting, not a wonder.
         clip_bytes = max((large - small) / (more - few), 1.0)
@@ -92,10 +93,16 @@ def say_before_first_step(trial: Trial, *, clips: int, steps: int, tests: int) -
     Raises:
         SearchError: A step does not fit into the memory.
     """
+    if not steps and not tests:
+        return
     memory = check_memory(trial.need(), clips, trial.device, verb=trial.verb)
-    step = _seconds(partial(trial.step, clips), trial.device)
-    test = _seconds(partial(trial.test, clips), trial.device) if tests else 0.0
-    say(f"{trial.verb}: {memory}, about {duration(steps * step + tests * test)} of computing")
+    passes = [(trial.step, steps), (trial.test, tests)]
+    seconds = sum(
+        count * _seconds(partial(function, clips), trial.device)
+        for function, count in progress(passes, label="measure", total=2, unit="steps")
+        if count
+    )
+    say(f"{trial.verb}: {memory}, about {duration(seconds)} of computing")
 
 
 def check_memory(need: Need, clips: int, device: torch.device, *, verb: str) -> str:
