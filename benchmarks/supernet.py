@@ -19,6 +19,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -36,6 +37,7 @@ from kinocell.strategies.relax import softmax
 CLASSES = 101
 STEP = 0.025
 RADIUS = 0.01
+COPIED_BYTES = 2**28
 
 
 class LoopNorm(nn.BatchNorm3d):
@@ -272,7 +274,7 @@ def check_sameness(arguments: argparse.Namespace) -> float:
     return float((mine - theirs).abs().max() / theirs.abs().max())
 
 
-def timed(function: Callable[[], None], device: str) -> float:
+def timed(function: Callable[[], object], device: str) -> float:
     start = time.perf_counter()
     function()
     if device.startswith("cuda"):
@@ -304,22 +306,55 @@ def _status_kib(name: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
-def floor_seconds(arguments: argparse.Namespace) -> tuple[float, str]:
-    """Time of forward + backward if this device did nothing but its operations at matmul speed."""
-    ours, _, alphas, train, _ = build(arguments)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """The most that a device does in a second."""
+
+    flops: float
+    bytes: float
+
+
+def measured_rates(device: str) -> Rates:
+    """The best of matrix products and of convolutions, and of copying large memory."""
+    side, wide = 1024, 64
+    a, b = (torch.randn(side, side, device=device) for _ in range(2))
+    maps = torch.randn(8, wide, 56, 56, device=device).contiguous(memory_format=torch.channels_last)
+    kernel = torch.randn(wide, wide, 3, 3, device=device)
+    conv_flops = 2 * 9 * wide * maps.numel()
+    source = torch.empty(COPIED_BYTES // 4, device=device).normal_()
+    target = torch.empty_like(source)
+
+    def best(function: Callable[[], object]) -> float:
+        return min(timed(function, device) for _ in range(10))
+
+    return Rates(
+        flops=max(
+            2 * side**3 / best(lambda: torch.mm(a, b)),
+            conv_flops / best(lambda: F.conv2d(maps, kernel, padding=1)),
+        ),
+        bytes=2 * COPIED_BYTES / best(lambda: target.copy_(source)),  # read and written
+    )
+
+
+def fewest(arguments: argparse.Namespace, case: str) -> tuple[float, float]:
+    """Operations and bytes that one of our cases cannot do without.
+
+    Counted on `meta`, where grouped convolutions are counted as such. The bytes are those that the
+    forward passes leave for the backward passes, written once and read once.
+    """
+    there = argparse.Namespace(**{**vars(arguments), "device": "meta"})
+    function = cases(there)[case]["ours"]
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[id(storage)] = storage  # alive, so that its id stays its own
+        return tensor
+
     counter = FlopCounterMode(display=False)
-    with counter:
-        mixing = softmax(alphas.detach().requires_grad_())
-        F.cross_entropy(ours(train[0], mixing), train[1]).backward()  # type: ignore[no-untyped-call]
-    flops = counter.get_total_flops()
-    side = 1024
-    a, b = (torch.randn(side, side, device=arguments.device) for _ in range(2))
-
-    def multiply() -> None:
-        torch.mm(a, b)
-
-    rate = 2 * side**3 / min(timed(multiply, arguments.device) for _ in range(10))
-    return flops / rate, f"{flops / 1e9:.1f} GFLOP at {rate / 1e9:.0f} GFLOP/s (matmul)"
+    with counter, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        function()
+    return counter.get_total_flops(), 2.0 * sum(storage.nbytes() for storage in kept.values())
 
 
 def main() -> None:
@@ -336,8 +371,8 @@ def main() -> None:
     print(f"same numbers: logits differ by {difference:.1e} (float64)")
     if difference > 1e-9:
         raise SystemExit("The two networks do not compute the same; nothing is timed.")
-    floor, explained = floor_seconds(arguments)
-    print(f"floor of forward + backward: {floor * 1000:.0f} ms, {explained}")
+    rates = measured_rates(arguments.device)
+    print(f"this device: {rates.flops / 1e9:.0f} GFLOP/s, copies {rates.bytes / 1e9:.1f} GB/s")
     rows = []
     for case, functions in cases(arguments).items():
         for function in functions.values():
@@ -349,6 +384,8 @@ def main() -> None:
         medians = {who: statistics.median(values) for who, values in seconds.items()}
         ratios = [a / b for a, b in zip(seconds["loop"], seconds["ours"], strict=True)]
         peaks = {who: peak_mib(arguments, case, who) for who in functions}
+        flops, moved = fewest(arguments, case)
+        floor = max(flops / rates.flops, moved / rates.bytes)
         row = {
             "case": case,
             "ours_ms": medians["ours"] * 1000,
@@ -357,6 +394,10 @@ def main() -> None:
             "ours_mib": peaks["ours"],
             "loop_mib": peaks["loop"],
             "memory": peaks["ours"] / peaks["loop"],
+            "gflop": flops / 1e9,
+            "gigabytes": moved / 1e9,
+            "floor_ms": floor * 1000,
+            "above_floor": medians["ours"] / floor,
         }
         rows.append(row)
         print(
@@ -365,13 +406,20 @@ def main() -> None:
             f"= {row['memory']:.2f}",
             flush=True,
         )
+        print(
+            f"{'':20} floor {row['floor_ms']:6.0f} ms, ours {row['above_floor']:.1f} times that: "
+            f"{row['gflop']:.1f} GFLOP take {flops / rates.flops * 1000:.0f} ms, "
+            f"{row['gigabytes']:.2f} GB take {moved / rates.bytes * 1000:.0f} ms",
+            flush=True,
+        )
     if arguments.json:
         result = {
             "settings": {k: str(v) for k, v in vars(arguments).items()},
             "platform": platform.platform(),
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
-            "floor_ms": floor * 1000,
+            "gflop_per_second": rates.flops / 1e9,
+            "gigabytes_per_second": rates.bytes / 1e9,
             "rows": rows,
         }
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")

@@ -100,6 +100,10 @@ def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> N
         ("run --search.epochs many", "--search.epochs is 'many'; it takes a whole number."),
         ("search --epochs 1.5", "--epochs is '1.5'; it takes a whole number."),
         ("search --epochs=", "--epochs is ''; it takes a whole number."),
+        (
+            "train --batch-size auot",
+            "--batch-size is 'auot'; it takes a whole number or auto. Did you mean 'auto'?",
+        ),
         ("train --learning-rate fast", "--learning-rate is 'fast'; it takes a number."),
         ("train --learning-rate nan", "--learning-rate is 'nan'; it takes a number."),
         ("run --flip=perhaps", "--flip is 'perhaps'; it takes true or false."),
@@ -150,6 +154,10 @@ def test_setting_that_cannot_work_stops_before_anything_is_written(
         ("search:\n  epoch: 3\n", "no setting 'search.epoch'. Did you mean 'search.epochs'?"),
         ("serch:\n  epochs: 3\n", "no setting 'serch"),
         ("search:\n  epochs: many\n", "search.epochs is 'many'; it takes a whole number."),
+        (
+            "train:\n  batch_size: 1.5\n",
+            "train.batch_size is '1.5'; it takes a whole number or auto.",
+        ),
         ("clips:\n  input: grey\n", "clips.input is 'grey'; it takes rgb or difference."),
         ("search: [\n", "did not find expected node content"),
         ("hello\n", "hello"),
@@ -477,3 +485,15 @@ def test_a_number_in_a_config_file_where_a_text_belongs_says_how_to_write_it(
     path.write_text('data: videos\nsplit: "2"\n', encoding="utf-8")
     assert cli.main(["prepare", "--config", str(path), "--print-config"]) == 0
     assert 'split: "2"' in capsys.readouterr().out
+
+
+def test_batch_size_is_a_number_or_auto_from_options_and_files(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("auto.yaml").write_text("search:\n  batch_size: auto\ntrain:\n  batch_size: 3\n")
+    found = settings_of(capsys, "run", "--config", "auto.yaml")
+    assert (found.search.batch_size, found.train.batch_size) == ("auto", 3)
+    typed = ["--search.batch-size", "5", "--train.batch-size", "auto", "--precision", "bf16"]
+    found = settings_of(capsys, "run", "--config", "auto.yaml", *typed)
+    assert (found.search.batch_size, found.train.batch_size) == (5, "auto")
+    assert (found.precision, found.resident) == ("bf16", "auto")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -63,7 +63,11 @@ def test_every_field_has_a_help_text() -> None:
 
 
 def test_every_number_has_a_range() -> None:
-    numbers = {o.key for o in config_options(RunConfig()) if o.kind in (int, float)}
+    numbers = {
+        option.key
+        for option in config_options(RunConfig())
+        if {int, float} & {option.kind, *get_args(option.kind)}
+    }
     assert numbers == set(RANGES)
 
 
@@ -132,6 +136,9 @@ def test_setting_that_cannot_work_is_refused(config: RunConfig, message: str) ->
 @pytest.mark.parametrize(
     ("section", "values", "message"),
     [
+        ("search", {"batch_size": "most"}, "search.batch_size is 'most'; it must be one of auto"),
+        ("train", {"batch_size": 1.5}, "train.batch_size is 1.5; it must be a whole number"),
+        ("train", {"batch_size": 0}, "train.batch_size is 0; it must be at least 1"),
         ("search", {"epochs": "10"}, "search.epochs is '10'; it must be a whole number"),
         ("search", {"epochs": 1.5}, "search.epochs is 1.5; it must be a whole number"),
         ("search", {"epochs": True}, "search.epochs is True; it must be a whole number"),
@@ -150,3 +157,7 @@ def test_value_of_the_wrong_type_is_refused(
 
 def test_whole_number_is_a_number() -> None:
     check(dataclasses.replace(RunConfig(), train=TrainConfig(gradient_clip=5)))
+
+
+def test_auto_is_a_batch_size() -> None:
+    check(dataclasses.replace(RunConfig(), train=TrainConfig(batch_size="auto")))

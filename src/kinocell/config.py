@@ -142,8 +142,8 @@ class SearchConfig:
     epochs: int = 50
     """Passes over the smaller half of the training videos."""
 
-    batch_size: int = 16
-    """Clips in each of the two batches of one step."""
+    batch_size: int | Literal["auto"] = 16
+    """Clips in each of the two batches of one step; auto takes the most that fit into memory."""
 
     channels: int = 4
     """Channels of the search network's first layer."""
@@ -202,8 +202,8 @@ class TrainConfig:
     epochs: int = 600
     """Passes over the training videos."""
 
-    batch_size: int = 72
-    """Clips in a batch."""
+    batch_size: int | Literal["auto"] = 72
+    """Clips in a batch; auto takes the most that fit into memory."""
 
     channels: int = 8
     """Channels of the first layer."""
@@ -329,6 +329,13 @@ class RunConfig:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
 
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Numbers that search and training compute with; bf16: bfloat16 where it is safe, meant for
+    GPUs."""
+
+    resident: Literal["auto", "on", "off"] = "auto"
+    """Load all training frames into the memory of the GPU: where they fit, or as it says."""
+
     checkpoint_minutes: float = 5.0
     """Longest time between two checkpoints of a search or a training; each epoch ends with one."""
 
@@ -345,6 +352,13 @@ class RunConfig:
     search: SearchConfig = field(default_factory=SearchConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+
+def whole_number(value: int | Literal["auto"]) -> int:
+    """A setting that may be "auto", where it has been decided."""
+    if value == "auto":
+        raise ValueError("Still auto: it has to be decided first.")
+    return value
 
 
 def to_dict(config: Any) -> dict[str, Any]:

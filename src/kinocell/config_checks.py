@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from kinocell.config import RunConfig
 from kinocell.errors import ConfigError, did_you_mean
+from kinocell.options import is_union
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,7 @@ class Range:
 
 ONE_OR_MORE = Range(low=1)
 ZERO_OR_MORE = Range(low=0)
+AUTO = "auto"
 POSITIVE = Range(low=0, open_low=True)
 SHARE = Range(low=0, high=1, open_high=True)
 
@@ -131,7 +133,7 @@ def _check_values(config: typing.Any, prefix: str) -> None:
             _check_values(value, f"{name}.")
             continue
         _check_type(name, value, hint)
-        if name in RANGES and not RANGES[name].holds(value):
+        if name in RANGES and value != AUTO and not RANGES[name].holds(value):
             raise ConfigError(f"{name} is {value}; it must be {RANGES[name]}.")
 
 
@@ -143,6 +145,10 @@ def _check_type(name: str, value: object, hint: typing.Any) -> None:
                 f"{name} is {value!r}; it must be one of {', '.join(allowed)}."
                 f"{did_you_mean(str(value), allowed)}"
             )
+        return
+    if is_union(hint):
+        number, word = typing.get_args(hint)  # a whole number or "auto"
+        _check_type(name, value, word if isinstance(value, str) else number)
         return
     # True counts as 1 in Python; as a number of epochs it is a slip.
     accepted = (int, float) if hint is float else (hint,)

@@ -10,6 +10,7 @@ import ast
 import dataclasses
 import inspect
 import textwrap
+import types
 import typing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -191,10 +192,26 @@ def _find(name: str, options: Sequence[Option], own: str) -> tuple[Option, bool]
     return resolve(name[2:], options, own), False
 
 
+def words(kind: typing.Any) -> tuple[str, ...]:
+    """The words that a type allows: `Literal["best", "last"]`, `int | Literal["auto"]`."""
+    kinds = typing.get_args(kind) if is_union(kind) else (kind,)
+    return tuple(
+        word
+        for each in kinds
+        if typing.get_origin(each) is typing.Literal
+        for word in typing.get_args(each)
+    )
+
+
+def is_union(kind: typing.Any) -> bool:
+    """Whether a type is one of several: `int | Literal["auto"]`."""
+    return typing.get_origin(kind) in (typing.Union, types.UnionType)
+
+
 def metavar(option: Option) -> str:
     """What stands for the value in the help: `"N"`, `"best|last"`."""
-    if typing.get_origin(option.kind) is typing.Literal:
-        return "|".join(typing.get_args(option.kind))
+    if choices := words(option.kind):
+        return "|".join(("N", *choices) if is_union(option.kind) else choices)
     if option.kind is bool:
         return ""
     return METAVARS.get(option.leaf) or {int: "N", float: "X"}.get(option.kind, "TEXT")

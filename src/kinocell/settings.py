@@ -127,8 +127,9 @@ def _allowed(option: Option, text: str) -> str:
     kind = typing.get_origin(option.kind) or option.kind
     if kind in words:
         return words[kind]
-    choices = opts.metavar(option).split("|")
-    return f"it takes {' or '.join(choices)}.{did_you_mean(text, choices)}"
+    choices = list(opts.words(option.kind))
+    takes = ["a whole number", *choices] if opts.is_union(option.kind) else choices
+    return f"it takes {' or '.join(takes)}.{did_you_mean(text, choices)}"
 
 
 def from_file(path: Path) -> dict[str, Any]:
@@ -204,7 +205,7 @@ def _plain(message: str, options: Sequence[Option]) -> str:
     kinds = {option.key: option for option in options}
     if unknown := re.search(r"Option '([^']+)' is not accepted", message):
         return f"there is no setting {unknown[1]!r}.{did_you_mean(unknown[1], list(kinds))}"
-    if wrong := re.search(r'key "([^"]+)":\s+.*Got value: (.*)', message, re.DOTALL):
+    if wrong := re.search(r'key "([^"]+)":\s+.*(?:Got|Given) value: (.*)', message, re.DOTALL):
         allowed = _allowed(kinds[wrong[1]], wrong[2]) if wrong[1] in kinds else "wrong kind."
         if wrong[1] in kinds and kinds[wrong[1]].kind is str:
             allowed = f'it takes a text. Write a number in quotes: "{wrong[2]}"'

@@ -23,7 +23,7 @@ COMMON = (
 )
 TRAINING = (
     *("out", "seed", "prepared", "split", "device", "clips", "augment"),
-    *("checkpoint_minutes", "checkpoints_kept", "deterministic"),
+    *("checkpoint_minutes", "checkpoints_kept", "deterministic", "precision", "resident"),
 )
 """Settings of every loop of steps."""
 SOURCES = (

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kinocell.space.banks import SourceBanks
+from kinocell.space.banks import SourceBanks, operators_not_finite
 from kinocell.space.layers import Norm, batch_norm
 from kinocell.space.norm import SearchNorm
 from kinocell.space.ops import OPS, Mid
@@ -117,3 +117,34 @@ def test_zero_costs_nothing() -> None:
     assert sum(isinstance(m, SearchNorm) for m in with_zero.modules()) == sum(
         isinstance(m, SearchNorm) for m in without.modules()
     )
+
+
+def spoiling(channels: int, norm: Norm = batch_norm, mid: Mid = "equal") -> nn.Module:
+    """An operator that is wrong for numbers below zero, as a slip of a user's."""
+
+    class Root(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.sqrt()
+
+    return Root()
+
+
+def test_operators_whose_output_is_not_finite_are_found() -> None:
+    torch.manual_seed(0)
+    network = SuperNet(SearchSpace(ops={**OPS, "blur": blur, "root": spoiling}), 3, channels=2)
+    clips, mixing = torch.randn(2, 3, 4, 8, 8), torch.rand(14, 10)
+    assert operators_not_finite(network, lambda: network(clips, mixing)) == ["root"]
+    assert not [m for m in network.modules() if m._forward_hooks]
+
+
+def test_operator_without_weights_is_trained_around() -> None:
+    def scaled(channels: int, norm: Norm = batch_norm, mid: Mid = "equal") -> nn.Module:
+        return nn.Softsign()
+
+    torch.manual_seed(0)
+    space = SearchSpace(nodes=2, ops={"scaled": scaled, "zero": OPS["zero"]})
+    network = SuperNet(space, 3, channels=2)
+    mixing = torch.rand(5, 2).requires_grad_()
+    network(torch.randn(2, 3, 4, 8, 8), mixing).square().sum().backward()
+    assert mixing.grad is not None
+    assert bool((mixing.grad[:, 0] != 0).all())

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kinocell import runs
 from kinocell.config import RunConfig
@@ -20,10 +20,13 @@ from kinocell.data.clips import open_prepared
 from kinocell.data.cuts import halves
 from kinocell.data.frames import FrameStore
 from kinocell.errors import ConfigError, RunError, SearchError
+from kinocell.learning.later import Later
 from kinocell.space.derivation import derive_genotype
 from kinocell.space.genotype import Genotype
-from kinocell.space.ops import OPS
+from kinocell.space.layers import Norm, batch_norm
+from kinocell.space.ops import OPS, Builder, Mid
 from kinocell.space.wiring import SearchSpace, edges
+from kinocell.stages import search_state
 from kinocell.stages.search import search, search_epochs
 from kinocell.strategies.outer import Loss, Weights, outer_gradient
 from kinocell.strategies.relax import softmax
@@ -407,3 +410,85 @@ def test_weights_that_blow_up_stop_the_search_and_are_not_kept(
         search(config)
     assert not (folder(config) / "checkpoints").exists()
     assert not (folder(config) / "metrics.jsonl").exists()
+
+
+# --- operators of a user's own -----------------------------------------------------------------
+
+
+class Root(nn.Module):
+    """Wrong for what is below zero."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sqrt()
+
+
+def root(channels: int, norm: Norm = batch_norm, mid: Mid = "equal") -> nn.Module:
+    return Root()
+
+
+def softsign(channels: int, norm: Norm = batch_norm, mid: Mid = "equal") -> nn.Module:
+    return nn.Softsign()
+
+
+def halving(channels: int, norm: Norm = batch_norm, mid: Mid = "equal") -> nn.Module:
+    return nn.AvgPool3d(2)
+
+
+def own(**ops: Builder) -> SearchSpace:
+    return SearchSpace(nodes=2, ops={**OPS, **ops})
+
+
+def test_operator_without_weights_and_without_a_bank_is_searched(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    config = tiny(tmp_path / "run", search={"epochs": 1})
+    (epoch,) = search_epochs(config, space=own(softsign=softsign))
+    assert epoch.alphas.shape == (5, 9)
+
+
+def test_operator_that_gives_numbers_that_are_not_finite_is_named(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    with pytest.raises(SearchError, match=r"step 1, on .*Mend the operator 'root', whose output"):
+        next(search_epochs(tiny(tmp_path / "run"), space=own(root=root)))
+
+
+def test_operator_that_changes_the_shape_is_named(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"operator 'halving' turns .* keeps the shape"):
+        next(search_epochs(tiny(tmp_path / "run"), space=own(halving=halving)))
+
+
+# --- as on a GPU, whose numbers are looked at one step later -----------------------------------
+
+
+@pytest.fixture
+def delayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at numbers one step later, as on a GPU."""
+    monkeypatch.setattr(search_state, "Later", lambda delayed: Later(delayed=True))
+
+
+@pytest.mark.usefixtures("delayed")
+def test_search_that_looks_later_is_the_same_search(
+    tiny: Tiny, tmp_path: Path, tiny_run: RunConfig, outcome: Outcome
+) -> None:
+    config = begun(tiny(tmp_path / "run"))
+    search(config)
+    assert outcome(folder(config)) == outcome(folder(tiny_run))
+
+
+@pytest.mark.usefixtures("delayed")
+def test_search_that_looks_later_names_the_step_that_was_wrong(tiny: Tiny, tmp_path: Path) -> None:
+    steps: list[float] = []
+
+    def second_is_bad(
+        train: Loss, valid: Loss, weights: Weights, alphas: Tensor, step: float,
+        drift: Weights | None,
+    ) -> Tensor:  # fmt: skip
+        steps.append(step)
+        return torch.full_like(alphas, float("nan") if len(steps) == 2 else 0.0)
+
+    config = tiny(tmp_path / "run", search={"batch_size": 2})  # 4 steps per epoch
+    with pytest.raises(SearchError, match=r"gradient of alpha .* epoch 1, step 2, on .*/"):
+        search(config, strategy=Strategy(outer_grad=second_is_bad))
+    assert len(steps) == 3
+    assert not (folder(config) / "checkpoints").exists()

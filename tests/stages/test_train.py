@@ -16,8 +16,10 @@ from kinocell import runs
 from kinocell.config import RunConfig
 from kinocell.data.clips import open_prepared
 from kinocell.errors import GenotypeError, RunError, SearchError
+from kinocell.learning.later import Later
 from kinocell.space.genotype import Genotype, Kept
 from kinocell.space.ops import OPS
+from kinocell.stages import train_state
 from kinocell.stages.train import train, train_epochs
 
 Tiny = Callable[..., RunConfig]
@@ -271,3 +273,15 @@ def test_weights_that_blow_up_in_the_last_step_of_an_epoch_are_not_kept(
         train(config, genotype=MODULE)
     assert not (folder(config) / "checkpoints").exists()
     assert not (folder(config) / "best.safetensors").exists()
+
+
+def test_training_that_looks_at_its_numbers_later_is_the_same_training(
+    tiny: Tiny, tmp_path: Path, tiny_run: RunConfig, outcome: Outcome,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """As on a GPU, which nobody asks before its next step."""
+    monkeypatch.setattr(train_state, "Later", lambda delayed: Later(delayed=True))
+    config = tiny(tmp_path / "run")
+    genotype = Genotype.load(Path(tiny_run.out) / "search" / "genotype.json")
+    train(config, genotype=genotype)
+    assert outcome(Path(config.out) / "train") == outcome(Path(tiny_run.out) / "train")

@@ -28,6 +28,7 @@ from kinocell.data.jobs import NOTHING_MORE, TestJob, TrainingJob
 from kinocell.data.loading import Job, LoaderProcesses, Made, StartMethod, made_here
 from kinocell.data.manifest import Manifest
 from kinocell.data.manifest_csv import ALL, csv_dataset
+from kinocell.data.resident import Resident
 from kinocell.data.workers import num_cores
 from kinocell.errors import RunError, StoreError
 
@@ -80,6 +81,9 @@ class Batch:
 
     draws: Tensor | None = None
     """float64 `[N, D]`: what `augmentation` needs; None where pixels are not varied."""
+
+    resident: Resident | None = None
+    """Where the frames are, if `clips` has their numbers only."""
 
 
 def open_prepared(folder: Path | str, split: str = "") -> Prepared:
@@ -159,7 +163,10 @@ def training_input(
         float `[N, 3, T, H, W]` and, for `cross_entropy`, int64 labels `[N]`, or where clips are
         mixed float shares `[N, num_classes]`.
     """
-    pixels = batch.clips.to(device, non_blocking=True)
+    if batch.resident is not None:
+        pixels = batch.resident.clips(batch.clips)
+    else:
+        pixels = batch.clips.to(device, non_blocking=True)
     targets = batch.labels.to(device, non_blocking=True)
     if batch.cuts is not None:
         boxes, mirrored = (t.to(device) for t in (batch.cuts.boxes, batch.cuts.mirrored))
@@ -185,6 +192,7 @@ def training_batches(
     start_step: int = 0,
     augment: AugmentConfig = NOTHING_MORE,
     device: torch.device | None = None,
+    resident: Resident | None = None,
     start_method: StartMethod = "spawn",
 ) -> Iterator[Batch]:
     """An endless stream of shuffled epochs, cut into batches of exactly `batch_size`.
@@ -203,15 +211,16 @@ def training_batches(
         augment: What else is varied; `training_input` does its part on the device.
         device: Where the batches go. For a GPU they are page-locked, and where all frames have
             one size they come uncut: it cuts them faster.
+        resident: The frames of these rows on the device; they are not loaded then.
         start_method: How the processes of `clips.workers` are started.
     """
     if not len(rows):
         raise ValueError("There are no rows to train on.")
     rows, gpu = np.asarray(rows), device is not None and device.type == "cuda"
     size_px = size_px or clips.size_px
-    uncut = gpu and _one_size(prepared.store, rows)
+    uncut = resident is not None or (gpu and _one_size(prepared.store, rows))
     job = TrainingJob(
-        prepared.store,
+        prepared.store if resident is None else resident.numbers,
         rows,
         clips,
         augment,
@@ -219,10 +228,12 @@ def training_batches(
         seed=seed,
         size_px=size_px,
         uncut=uncut,
+        frame_shape=None if resident is None else resident.numbers.frame_shape,
     )
     steps = itertools.count(start_step)
     made = _made(prepared, job, steps, clips.workers, pinned=gpu, method=start_method)
-    return (_batch(prepared, pixels, size_px if uncut else None, *more) for pixels, more in made)
+    batches = (_batch(prepared, pixels, size_px if uncut else None, *more) for pixels, more in made)
+    return batches if resident is None else (replace(b, resident=resident) for b in batches)
 
 
 def test_batches(

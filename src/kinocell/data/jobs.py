@@ -144,6 +144,7 @@ class TrainingJob:
         seed: Of the order and of all draws.
         size_px: Side of the clips.
         uncut: The frames are left as they are, and cut on the device; they have one size.
+        frame_shape: What `source` gives for a frame, where it is not its pixels.
     """
 
     def __init__(
@@ -157,6 +158,7 @@ class TrainingJob:
         seed: int,
         size_px: int,
         uncut: bool,
+        frame_shape: tuple[int, ...] | None = None,
     ) -> None:
         self._source, self._rows, self._clips, self._augment = source, rows, clips, augment
         self._batch_size, self._seed, self._size_px, self._uncut = batch_size, seed, size_px, uncut
@@ -164,7 +166,8 @@ class TrainingJob:
         size = (size_px, size_px)
         if uncut:
             size = (int(source.heights[rows[0]]), int(source.widths[rows[0]]))
-        self.shape: tuple[int, ...] = (batch_size, _frames_read(clips), *size, 3)
+        shape = frame_shape or (*size, 3)
+        self.shape: tuple[int, ...] = (batch_size, _frames_read(clips), *shape)
 
     def __call__(
         self, step: int, out: NDArray[np.uint8], at: NDArray[np.int64]
@@ -190,7 +193,7 @@ class TrainingJob:
             int(source.num_frames[row]), self._clips, generator, span_min=self._augment.span_min
         )
         frames = source.read(row, indices)
-        height, width = frames.shape[1:3]
+        height, width = int(source.heights[row]), int(source.widths[row])
         cut = random_cut(
             height, width, self._clips, generator, aspect_max=self._augment.crop_aspect
         )

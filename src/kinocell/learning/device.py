@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 
@@ -32,6 +33,24 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU {platform.machine()}, {torch.get_num_threads()} threads"
+
+
+Precision = Literal["fp32", "bf16"]
+
+
+def autocast(precision: Precision, device: torch.device) -> torch.autocast:
+    """Forward passes inside the block compute in this precision; weights stay fp32.
+
+    "fp32" changes nothing, to the last bit.
+
+    Raises:
+        ConfigError: The GPU has no bfloat16.
+    """
+    low = precision == "bf16"
+    if low and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        name = torch.cuda.get_device_name(device)
+        raise ConfigError(f"precision is bf16, which {name} does not know. Use --precision fp32.")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=low)
 
 
 @contextlib.contextmanager

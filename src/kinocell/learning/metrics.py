@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
+
+from kinocell.learning.later import Later
 
 
 @dataclass(slots=True)
@@ -34,11 +37,12 @@ class LossAndAccuracy:
     loss: Mean = field(default_factory=Mean)
     accuracy: Mean = field(default_factory=Mean)
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add a batch: mean loss, logits `[n, classes]`, labels `[n]`."""
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor, later: Later | None = None) -> None:
+        """Add a batch: mean loss, logits `[n, classes]`, labels `[n]`; at once, or `later`."""
+        later, count = later or Later(delayed=False), len(labels)
         hits = (logits.detach().argmax(dim=1) == labels).float().mean()
-        self.loss.add(float(loss.detach()), len(labels))
-        self.accuracy.add(float(hits), len(labels))
+        later.know(loss, partial(self.loss.add, count=count))
+        later.know(hits, partial(self.accuracy.add, count=count))
 
 
 def top_k(

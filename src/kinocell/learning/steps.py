@@ -25,12 +25,13 @@ def weight_step(
     """Backward pass, gradient norm clipped (0: not), optimizer step.
 
     Returns:
-        The norm of the gradient before it was clipped. Where it is not finite, no step was taken.
+        The norm of the gradient before it was clipped. Where it is not finite, no step was taken
+        on a CPU; a GPU takes it, because asking it would stop it, and the caller throws it away.
     """
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(parameters, gradient_clip or math.inf)
-    if bool(torch.isfinite(norm)):
+    if norm.device.type == "cuda" or bool(torch.isfinite(norm)):
         optimizer.step()
     return norm
 

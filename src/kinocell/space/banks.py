@@ -9,6 +9,9 @@ Both ways give the same numbers; tests/space/test_banks.py says so.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -163,3 +166,33 @@ class SourceBanks(nn.Module):
             return plain
         assert name == ZERO or name in self.shared
         return OPS[name](self.channels, norm=SearchNorm)
+
+
+@torch.no_grad()
+def operators_not_finite(network: nn.Module, run: Callable[[], object]) -> list[str]:
+    """Operators of a user's own that make numbers that are not finite out of finite ones.
+
+    Args:
+        network: Has banks.
+        run: Runs it; what it raises is raised here.
+    """
+    found: dict[str, None] = {}  # a set that remembers its order
+
+    def watch(name: str, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if bool(torch.isfinite(inputs[0]).all()) and not bool(torch.isfinite(output).all()):
+            found[name] = None
+
+    hooks = [
+        operator.register_forward_hook(partial(watch, name))
+        for banks in network.modules()
+        if isinstance(banks, SourceBanks)
+        for name, bank in banks.others.items()
+        if isinstance(bank, EdgeBank)
+        for operator in bank.operators
+    ]
+    try:
+        run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return list(found)

@@ -25,13 +25,20 @@ BLOCK_DIAGONAL_CHANNELS = 8
 
 
 def conv(
-    x: Tensor, weight: Tensor, *, dilation: int = 1, stride: int = 1, groups: int = 1
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    dilation: int = 1,
+    stride: int = 1,
+    groups: int = 1,
 ) -> Tensor:
     """Convolve with "same" padding; stride and dilation are spatial.
 
     Args:
         x: Clips `[n, c, t, h, w]`.
         weight: Kernels `[out, c / groups, kt, kh, kw]`, odd; kt is 1 or kh and kw are.
+        bias: `[out]`, if any.
         dilation: Of the spatial part.
         stride: Of the spatial part.
         groups: As in `torch.nn.functional.conv3d`.
@@ -50,6 +57,7 @@ def conv(
         return F.conv3d(
             x,
             weight,
+            bias,
             stride=(1, stride, stride),
             padding=(kt // 2, dilation * (kh // 2), dilation * (kw // 2)),
             dilation=(1, dilation, dilation),
@@ -59,6 +67,7 @@ def conv(
         y = F.conv2d(
             fold_time(x),
             weight.squeeze(2),
+            bias,
             stride=stride,
             padding=(dilation * (kh // 2), dilation * (kw // 2)),
             dilation=dilation,
@@ -67,7 +76,7 @@ def conv(
         return unfold_time(y, t)
     if kh != 1 or kw != 1 or stride != 1:
         raise ValueError(f"A kernel is spatial or temporal, not both: {tuple(weight.shape)}.")
-    y = F.conv2d(fold_space(x), weight.squeeze(4), padding=(kt // 2, 0), groups=groups)
+    y = F.conv2d(fold_space(x), weight.squeeze(4), bias, padding=(kt // 2, 0), groups=groups)
     return unfold_space(y, h, w)
 
 
@@ -124,7 +133,12 @@ def average_pool(x: Tensor) -> Tensor:
 
 
 class Conv(nn.Module):
-    """A convolution without bias, either spatial (1 x k x k) or temporal (k x 1 x 1)."""
+    """A convolution, either spatial (1 x k x k) or temporal (k x 1 x 1).
+
+    It has a bias only where `folded` has given it one.
+    """
+
+    bias: nn.Parameter | None
 
     def __init__(
         self,
@@ -140,9 +154,17 @@ class Conv(nn.Module):
         self.dilation, self.stride, self.groups = dilation, stride, groups
         self.weight = nn.Parameter(torch.empty(out_channels, channels // groups, *kernel))
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))  # PyTorch's own default for convs
+        self.register_parameter("bias", None)
 
     def forward(self, x: Tensor) -> Tensor:
-        return conv(x, self.weight, dilation=self.dilation, stride=self.stride, groups=self.groups)
+        return conv(
+            x,
+            self.weight,
+            self.bias,
+            dilation=self.dilation,
+            stride=self.stride,
+            groups=self.groups,
+        )
 
 
 def batch_norm(channels: int) -> nn.Module:

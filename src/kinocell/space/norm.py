@@ -1,8 +1,9 @@
 """Batch norm: the search network's (no affine, no averages) and the final network's.
 
 PyTorch's CPU kernel for narrow clips in channels-last memory runs mostly in one thread; the same
-sums over a wide view of the same memory are five to ten times faster (docs/results.md), and batch
-norm was 39 % of a search step. On other devices and in other memory formats PyTorch's own runs.
+sums over a wide view of the same memory are up to three times faster (docs/results.md), and batch
+norm was 39 % of a search step. For more channels, on other devices and in other memory formats
+PyTorch's own runs.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 EPS = 1e-5
+NARROW = 8
+"""Channels up to which ours is faster (docs/decisions/0021)."""
 WIDE = 128
 """Columns of the view that is summed: wide enough for vector instructions."""
 
@@ -40,8 +43,16 @@ def batch_normalise(
 
 
 def has_fast_path(x: Tensor) -> bool:
-    """Whether `batch_normalise` is the faster way for this tensor."""
-    return x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last_3d)
+    """Whether `batch_normalise` is the faster way for this tensor.
+
+    Never in half precision, in which its sums would lose their digits; PyTorch's are in fp32.
+    """
+    return (
+        x.device.type == "cpu"
+        and x.shape[1] <= NARROW
+        and x.dtype in (torch.float32, torch.float64)
+        and x.is_contiguous(memory_format=torch.channels_last_3d)
+    )
 
 
 def _flat(x: Tensor) -> Tensor:

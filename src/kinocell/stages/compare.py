@@ -73,6 +73,11 @@ def opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
         )
     if on.budget.epochs:
         check(replace(config, train=replace(config.train, epochs=on.budget.epochs)))
+    if "auto" in (config.train.batch_size, config.search.batch_size):
+        raise ConfigError(
+            "batch_size is auto; a comparison takes one number for all of its networks. Name it: "
+            "--train.batch-size N, --search.batch-size N."
+        )
     out = Path(config.out)
     terms.remember(out, on, config)
     device = device_name(choose_device(config.device))

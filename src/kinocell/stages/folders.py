@@ -83,3 +83,17 @@ def augment_settings(augment: AugmentConfig) -> dict[str, Any]:
     """The settings that vary clips; nothing where all are off, as in folders from before."""
     varied = replace(augment, in_search=False)  # the search has these settings, or has none
     return {} if varied == AugmentConfig() else {"augment": to_dict(varied)}
+
+
+def precision_settings(config: RunConfig) -> dict[str, Any]:
+    """The precision where it is another than fp32; nothing else, as in folders from before."""
+    return {} if config.precision == "fp32" else {"precision": config.precision}
+
+
+def decided_batch_size(folder: Path, section: str) -> int | None:
+    """The batch that a stage was begun with; None where it has not been begun."""
+    path = folder / "config.json"
+    if not path.exists():
+        return None
+    settings = runs.read_json(path, "the config of a stage")["config"]
+    return int(settings[section]["batch_size"])

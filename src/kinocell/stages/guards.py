@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ SLOW_SHARE = 0.2
 
 
 def check_finite(
-    value: Tensor,
+    value: float,
     *,
     what: str,
     epoch: int,
@@ -26,11 +27,12 @@ def check_finite(
     prepared: Prepared,
     checkpoints: Checkpoints,
     setting: str,
+    blame: Callable[[], list[str]] = list,
 ) -> None:
     """Raise where a loss, a gradient or a weight is not finite.
 
     Args:
-        value: Any shape.
+        value: The largest of it, which is not finite where any is not.
         what: Its name, for the message.
         epoch: Its number, from 1.
         step: Its number in the epoch, from 1.
@@ -38,20 +40,24 @@ def check_finite(
         prepared: Where they come from.
         checkpoints: Hold the last good state, if there is one.
         setting: The learning rate to lower.
+        blame: Finds operators of one's own that are at fault.
 
     Raises:
         SearchError: With epoch, step, files and checkpoint.
     """
-    if bool(torch.isfinite(value).all()):
+    if math.isfinite(value):
         return
     files = [prepared.manifest.paths[row] for row in batch.rows.tolist()] if batch else []
     named = f", on {', '.join(files[:FILES_NAMED])}" if files else ""
     more = ", ..." if len(files) > FILES_NAMED else ""
     newest = checkpoints.newest()
     kept = f"The last good state is in {newest}" if newest else "No state was kept yet"
+    ops = " and ".join(repr(name) for name in blame())
+    advice = f"Mend the operator {ops}, whose output is not finite" if ops else (
+        f"Lower --{setting}, or look at these videos"
+    )  # fmt: skip
     raise SearchError(
-        f"The {what} is not finite in epoch {epoch}, step {step}{named}{more}. {kept}. "
-        f"Lower --{setting}, or look at these videos."
+        f"The {what} is not finite in epoch {epoch}, step {step}{named}{more}. {kept}. {advice}."
     )
 
 

@@ -30,7 +30,10 @@ FORMAT = 1
 MOST_LISTED = 100_000
 """Videos up to which a weights file lists every one with its split (about 10 MB)."""
 
-LOCAL = ("data", "out", "prepared", "device", "checkpoint_minutes", "checkpoints_kept")
+LOCAL = (
+    *("data", "out", "prepared", "device", "resident"),
+    *("checkpoint_minutes", "checkpoints_kept"),
+)
 """Settings that say nothing elsewhere: the same training gives the same file in any folder."""
 
 

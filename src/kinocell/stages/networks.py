@@ -19,6 +19,9 @@ from kinocell.space.network import Network
 from kinocell.space.ops import OPS, Builder
 from kinocell.stages import folders
 
+SMALLEST = 2
+"""Clips of the batch that is tried where the largest that fits is not known yet."""
+
 
 def chosen_genotype(config: RunConfig, given: Genotype | None = None) -> Genotype | None:
     """The module to train: the one given, else the one that this run's search has found.
@@ -105,7 +108,8 @@ def check_baseline_fits(config: RunConfig, num_classes: int, num_videos: int) ->
     name = config.train.model
     with torch.device("meta"):
         network = build(name, num_classes, network_settings(config))
-    batch_size = min(config.train.batch_size, num_videos)
+    wanted = config.train.batch_size
+    batch_size = SMALLEST if wanted == "auto" else min(wanted, num_videos)
     check_fits(network, name, (batch_size, *config.clips.shape))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from kinocell.data.clips import as_input
 from kinocell.data.decode import Decoder, chosen_frames
 from kinocell.data.jobs import view_clip_indices, view_clips
 from kinocell.errors import RunError
+from kinocell.space.folded import folded
 from kinocell.space.ops import OPS, Builder
 from kinocell.stages.evaluate import softmax
 from kinocell.stages.model import Model, load_model
@@ -71,6 +72,7 @@ def predict(
     """
     model = run if isinstance(run, Model) else load(run)
     views, crops = views or model.views, crops or model.crops
+    model = replace(model, network=folded(model.network))
     return [_predict_one(model, Path(file), top, views, crops, decoder) for file in files]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -20,13 +21,14 @@ from kinocell import runs
 from kinocell.config import RunConfig
 from kinocell.console import Table, duration, progress, say
 from kinocell.data.augmentation import of_search
-from kinocell.data.clips import Batch, open_prepared, test_batches, training_input
+from kinocell.data.clips import Batch, Prepared, open_prepared, test_batches
+from kinocell.data.cuts import halves
 from kinocell.learning import optim
-from kinocell.learning.device import deterministic
+from kinocell.learning.device import autocast, deterministic
 from kinocell.learning.draws import HELD_OUT, draws
 from kinocell.learning.metrics import LossAndAccuracy
 from kinocell.learning.steps import weight_step
-from kinocell.locks import only_run
+from kinocell.locks import Lock, only_run
 from kinocell.signals import Asked, whole_steps
 from kinocell.space import drawing
 from kinocell.space.cost import num_parameters
@@ -35,11 +37,24 @@ from kinocell.space.wiring import SearchSpace
 from kinocell.stages import folders
 from kinocell.stages.derive import choose
 from kinocell.stages.epoch import SoFar, keep_where_due
+from kinocell.stages.estimate import (
+    Trial,
+    auto_batch_size,
+    made_up_batch,
+    say_before_first_step,
+)
 from kinocell.stages.guards import largest, warn_of_slow_loader
-from kinocell.stages.search_state import SearchState, begin, search_settings, searching_device
+from kinocell.stages.search_state import (
+    SearchState,
+    begin,
+    fresh,
+    search_settings,
+    searching_device,
+)
 from kinocell.strategies.outer import Weights
 from kinocell.strategies.relax import entropy, max_entropy
 from kinocell.strategies.strategy import Strategy
+from kinocell.strategies.table import STRATEGIES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +87,9 @@ def search(
             a loss that is not finite.
     """
     folder = folders.search_folder(config)
-    settings = search_settings(
-        config, open_prepared(folders.prepared_folder(config), config.split), space, strategy
-    )
+    prepared = open_prepared(folders.prepared_folder(config), config.split)
+    config = _decided(config, prepared, space, strategy)
+    settings = search_settings(config, prepared, space, strategy)
     if runs.stage_is_done(folder, settings, device=searching_device(config)):
         say(f"search: done already, see {folder}")
         return choose(folder, config.search.choose)
@@ -116,13 +131,75 @@ def search_epochs(
     """
     prepared = open_prepared(folders.prepared_folder(config), config.split)
     folder = folders.search_folder(config)
+    config = _decided(config, prepared, space, strategy)
     settings = search_settings(config, prepared, space, strategy)
     runs.stage_is_done(folder, settings, device=searching_device(config))
     with only_run(folder) as lock:
         state = begin(config, prepared, space, strategy, lock)
+        left = config.search.epochs - state.epoch
+        say_before_first_step(
+            _trial(config, prepared, space, strategy, lock),
+            clips=state.batch_size,
+            steps=left * state.steps_per_epoch - state.so_far.step,
+            tests=left * -(-len(state.alpha_rows) // state.batch_size),
+        )
         while state.epoch < config.search.epochs:
             yield _epoch(state)
         _finish(state)
+
+
+def _decided(
+    config: RunConfig,
+    prepared: Prepared,
+    space: SearchSpace | None,
+    strategy: Strategy | None,
+) -> RunConfig:
+    """The settings with a number in the place of "auto": the folder's, or the largest that fits."""
+    if config.search.batch_size != "auto":
+        return config
+    folder = folders.search_folder(config)
+    number = folders.decided_batch_size(folder, "search")
+    if number is None:
+        halves_rows = halves(prepared.manifest, prepared.manifest.rows("train"), config.seed)
+        with only_run(folder) as lock:
+            trial = _trial(config, prepared, space, strategy, lock)
+            number = auto_batch_size(trial, min(map(len, halves_rows)))
+    return replace(config, search=replace(config.search, batch_size=number))
+
+
+def _trial(
+    config: RunConfig,
+    prepared: Prepared,
+    space: SearchSpace | None,
+    strategy: Strategy | None,
+    lock: Lock,
+) -> Trial:
+    """Steps of such a search on a network that is thrown away."""
+    # A strategy of your own may count its calls, or remember them: the costliest of the usual
+    # ones takes its place.
+    strategy = STRATEGIES["finite"] if strategy else None
+    alone = replace(config, search=replace(config.search, batch_size=1))
+    state = fresh(alone, prepared, space, strategy, lock)
+    state.trial = True
+
+    def batch(clips: int) -> Batch:
+        return made_up_batch(
+            config.clips,
+            of_search(config.augment),
+            num_clips=clips,
+            num_classes=len(prepared.manifest.class_names),
+            size_px=config.search.size_px or config.clips.size_px,
+        )
+
+    def step(clips: int) -> None:
+        with deterministic(config.deterministic), draws(config.seed, 0, state.device):
+            _step(state, batch(clips), batch(clips))
+
+    def test(clips: int) -> None:
+        with deterministic(config.deterministic), draws(config.seed, 0, state.device):
+            _test(state, batch(clips), LossAndAccuracy())
+
+    return Trial(verb="search", device=state.device, step=step, test=test)
 
 
 def _epoch(state: SearchState) -> SearchEpoch:
@@ -153,6 +230,7 @@ def _steps(state: SearchState, asked: Asked) -> None:
         with draws(config.seed, state.step, state.device):
             _step(state, weight_batch, alpha_batch)
         so_far.step_done()
+        state.later.step_done()
         keep_where_due(state, asked)
 
 
@@ -203,8 +281,8 @@ def _step(state: SearchState, weight_batch: Batch, alpha_batch: Batch) -> None:
     )
     optim.set_learning_rate(state.weight_optimizer, rate)
     weights = dict(network.named_parameters())
-    clips, labels = _on_device(state, weight_batch)
-    held_clips, held_labels = _on_device(state, alpha_batch)
+    clips, labels = state.on_device(weight_batch)
+    held_clips, held_labels = state.on_device(alpha_batch)
 
     def train_loss(weights: Weights, alphas: Tensor) -> Tensor:
         logits = functional_call(network, dict(weights), (clips, relax(alphas)))
@@ -220,26 +298,30 @@ def _step(state: SearchState, weight_batch: Batch, alpha_batch: Batch) -> None:
         if settings.unrolled == "optimizer"
         else None
     )
-    gradient = state.strategy.outer_grad(train_loss, valid_loss, weights, state.alphas, rate, drift)
+    precision = partial(autocast, state.config.precision, state.device)
+    with precision():
+        gradient = state.strategy.outer_grad(
+            train_loss, valid_loss, weights, state.alphas, rate, drift
+        )
     state.check("gradient of alpha", gradient, alpha_batch)
     state.alphas.grad = gradient
     state.alpha_optimizer.step()
 
-    logits = network(clips, relax(state.alphas.detach()))
-    loss = F.cross_entropy(logits, labels)
+    with precision():
+        logits = network(clips, relax(state.alphas.detach()))
+        loss = F.cross_entropy(logits, labels)
     state.check("training loss", loss, weight_batch)
     norm = weight_step(
         loss, list(weights.values()), state.weight_optimizer, gradient_clip=settings.gradient_clip
     )
     state.check("gradient of the weights", norm, weight_batch)
-    state.so_far.result.add(loss, logits, labels)
+    state.so_far.result.add(loss, logits, labels, state.later)
 
 
 @torch.no_grad()
 def _held_out(state: SearchState, asked: Asked) -> LossAndAccuracy:
     """Loss and accuracy of the search network on alpha's half."""
     result = LossAndAccuracy()
-    mixing_weights = state.strategy.relax(state.alphas.detach())
     # Shuffled: a list sorted by class makes batches of one class, and the batch's own statistics,
     # which the search network normalises with, would take away what tells the classes apart.
     rows = np.random.default_rng(state.config.seed).permutation(state.alpha_rows)
@@ -247,17 +329,26 @@ def _held_out(state: SearchState, asked: Asked) -> LossAndAccuracy:
         state.prepared,
         rows,
         state.config.clips,
-        batch_size=state.config.search.batch_size,
+        batch_size=state.batch_size,
         size_px=state.config.search.size_px or None,
         device=state.device,
     )
     with draws(state.config.seed, state.epoch, state.device, HELD_OUT):
         for batch in batches:
-            clips, labels = _on_device(state, batch)
-            logits = state.network(clips, mixing_weights)
-            result.add(F.cross_entropy(logits, labels), logits, labels)
+            _test(state, batch, result)
             keep_where_due(state, asked)
+    state.later.settle()
     return result
+
+
+@torch.no_grad()
+def _test(state: SearchState, batch: Batch, result: LossAndAccuracy) -> None:
+    """Add the loss and the accuracy on one batch."""
+    clips, labels = state.on_device(batch)
+    with autocast(state.config.precision, state.device):
+        logits = state.network(clips, state.strategy.relax(state.alphas.detach()))
+        loss = F.cross_entropy(logits, labels)
+    result.add(loss, logits, labels, state.later)
 
 
 def _finish(state: SearchState) -> None:
@@ -276,14 +367,4 @@ def _finish(state: SearchState) -> None:
             "strategy": state.strategy_name,
             "videos": {"weights": len(state.weight_rows), "alpha": len(state.alpha_rows)},
         },
-    )
-
-
-def _on_device(state: SearchState, batch: Batch) -> tuple[Tensor, Tensor]:
-    return training_input(
-        batch,
-        state.config.clips,
-        of_search(state.config.augment),
-        num_classes=len(state.prepared.manifest.class_names),
-        device=state.device,
     )

@@ -17,15 +17,19 @@ import torch
 from torch import Tensor
 
 from kinocell import runs
-from kinocell.config import RunConfig, to_dict
+from kinocell.config import RunConfig, to_dict, whole_number
 from kinocell.console import say
 from kinocell.data.augmentation import of_search
-from kinocell.data.clips import Batch, Prepared, training_batches
+from kinocell.data.clips import Batch, Prepared, training_batches, training_input
 from kinocell.data.cuts import halves
+from kinocell.data.resident import resident
 from kinocell.errors import pick
 from kinocell.learning import optim
 from kinocell.learning.device import choose_device, device_name
+from kinocell.learning.later import Later
+from kinocell.learning.memory import free_bytes
 from kinocell.locks import Lock
+from kinocell.space.banks import operators_not_finite
 from kinocell.space.cost import num_parameters
 from kinocell.space.supernet import SuperNet
 from kinocell.space.wiring import SearchSpace
@@ -62,13 +66,19 @@ class SearchState:
     alpha_optimizer: torch.optim.Adam
     weight_batches: Iterator[Batch]
     alpha_batches: Iterator[Batch]
+    batch_size: int
+    """Clips in each of the two batches of a step."""
     steps_per_epoch: int
+    trial: bool = False
+    """Its steps are measured and then forgotten: nobody asks whether they are good."""
     epoch: int = 0
     """Whole epochs that are done."""
     seconds: float = 0.0
     """Time that they took."""
     so_far: SoFar
     """The part of the next one that is done."""
+    later: Later
+    """Numbers of a step that are not known yet."""
 
     @property
     def step(self) -> int:
@@ -97,9 +107,15 @@ class SearchState:
         )
 
     def check(self, what: str, value: Tensor, batch: Batch | None = None) -> None:
-        """Raise where a value is not finite; `batch` is that of the step that is being done."""
-        check_finite(
-            value,
+        """Raise where a value is not finite; `batch` is that of the step that is being done.
+
+        On a GPU what is about a step is looked at one step later, and all of it before this
+        answers for what is about none.
+        """
+        if self.trial:
+            return
+        refuse = partial(
+            check_finite,
             what=what,
             epoch=self.epoch + 1,
             step=self.so_far.step + (batch is not None),
@@ -107,6 +123,30 @@ class SearchState:
             prepared=self.prepared,
             checkpoints=self.checkpoints,
             setting="search.learning_rate",
+            blame=partial(self._operators_at_fault, batch),
+        )
+        self.later.know(value.detach().abs().max(), refuse)
+        if batch is None:
+            self.later.settle()
+
+    def _operators_at_fault(self, batch: Batch | None) -> list[str]:
+        """Operators of one's own whose output on this batch is not finite."""
+        if batch is None:
+            return []
+        clips, _ = self.on_device(batch)
+        mixing_weights = torch.full(
+            (len(self.network.space.edges), len(self.network.space.ops)), 1.0, device=self.device
+        )
+        return operators_not_finite(self.network, lambda: self.network(clips, mixing_weights))
+
+    def on_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the network sees of a batch, and its labels."""
+        return training_input(
+            batch,
+            self.config.clips,
+            of_search(self.config.augment),
+            num_classes=len(self.prepared.manifest.class_names),
+            device=self.device,
         )
 
     def origin(self) -> dict[str, Any]:
@@ -122,15 +162,16 @@ class SearchState:
         }
 
 
-def begin(
+def fresh(
     config: RunConfig,
     prepared: Prepared,
     space: SearchSpace | None,
     strategy: Strategy | None,
     lock: Lock,
 ) -> SearchState:
-    """A search at its start, or behind the last step of its newest good checkpoint."""
+    """A search at its start, without any clips; nothing is read or written."""
     settings = config.search
+    batch_size = whole_number(settings.batch_size)
     folder = folders.search_folder(config)
     device = choose_device(config.device)
     space = space or SearchSpace(nodes=settings.nodes, mid=settings.mid)
@@ -148,53 +189,11 @@ def begin(
         ).to(device)
     alphas = initial_alphas(len(space.edges), len(space.ops), generator).to(device)
     alphas.requires_grad_()
-    steps = max(min(len(weight_rows), len(alpha_rows)) // settings.batch_size, 1)
-    weight_optimizer = optim.sgd(
-        network.parameters(),
-        learning_rate=settings.learning_rate,
-        momentum=settings.momentum,
-        decay=settings.weight_decay,
-    )
-    alpha_optimizer = optim.alpha_adam(
-        alphas, learning_rate=settings.alpha_learning_rate, decay=settings.alpha_weight_decay
-    )
-    epoch, seconds, so_far = 0, 0.0, SoFar()
-    checkpoints = folders.checkpoints(folder, config)
-    with checkpoints.restored() as saved, torch.no_grad():
-        if saved:
-            network.load_state_dict(saved["weights"])
-            alphas.copy_(saved["alphas"])
-            weight_optimizer.load_state_dict(saved["weight_optimizer"])
-            alpha_optimizer.load_state_dict(saved["alpha_optimizer"])
-            epoch, seconds = saved["epoch"], saved["seconds"]
-            so_far = SoFar.from_dict(saved["so_far"]) if "so_far" in saved else SoFar()
-    if saved:
-        say(f"search: goes on behind {so_far.where(epoch, settings.epochs, steps)}")
-    else:
-        say(
-            f"search: {name_of(config, strategy)}, {settings.epochs} epochs x {steps} "
-            f"steps, {len(weight_rows)} videos for weights, {len(alpha_rows)} for alpha, "
-            f"{num_parameters(network):,} weights, {device_name(device)}"
-        )
-    for name in ("metrics.jsonl", "alphas.jsonl", "genotypes.jsonl"):
-        runs.keep_rows(folder / name, "epoch", epoch if saved else -1)
-    if not saved:
-        runs.append_jsonl(folder / "alphas.jsonl", {"epoch": -1, "alphas": alphas.tolist()})
-    batches = partial(
-        training_batches,
-        prepared,
-        clips=config.clips,
-        batch_size=settings.batch_size,
-        size_px=settings.size_px or None,
-        start_step=epoch * steps + so_far.step,
-        augment=of_search(config.augment),
-        device=device,
-    )
     return SearchState(
         config=config,
         folder=folder,
         lock=lock,
-        checkpoints=checkpoints,
+        checkpoints=folders.checkpoints(folder, config),
         prepared=prepared,
         device=device,
         weight_rows=weight_rows,
@@ -203,15 +202,76 @@ def begin(
         strategy_name=name_of(config, strategy),
         network=network,
         alphas=alphas,
-        weight_optimizer=weight_optimizer,
-        alpha_optimizer=alpha_optimizer,
-        weight_batches=batches(weight_rows, seed=config.seed),
-        alpha_batches=batches(alpha_rows, seed=config.seed + 1),
-        steps_per_epoch=steps,
-        epoch=epoch,
-        seconds=seconds,
-        so_far=so_far,
+        weight_optimizer=optim.sgd(
+            network.parameters(),
+            learning_rate=settings.learning_rate,
+            momentum=settings.momentum,
+            decay=settings.weight_decay,
+        ),
+        alpha_optimizer=optim.alpha_adam(
+            alphas, learning_rate=settings.alpha_learning_rate, decay=settings.alpha_weight_decay
+        ),
+        weight_batches=iter(()),
+        alpha_batches=iter(()),
+        batch_size=batch_size,
+        steps_per_epoch=max(min(len(weight_rows), len(alpha_rows)) // batch_size, 1),
+        so_far=SoFar(),
+        later=Later(delayed=device.type == "cuda"),
     )
+
+
+def begin(
+    config: RunConfig,
+    prepared: Prepared,
+    space: SearchSpace | None,
+    strategy: Strategy | None,
+    lock: Lock,
+) -> SearchState:
+    """A search at its start, or behind the last step of its newest good checkpoint."""
+    state = fresh(config, prepared, space, strategy, lock)
+    settings, steps = config.search, state.steps_per_epoch
+    with state.checkpoints.restored() as saved, torch.no_grad():
+        if saved:
+            state.network.load_state_dict(saved["weights"])
+            state.alphas.copy_(saved["alphas"])
+            state.weight_optimizer.load_state_dict(saved["weight_optimizer"])
+            state.alpha_optimizer.load_state_dict(saved["alpha_optimizer"])
+            state.epoch, state.seconds = saved["epoch"], saved["seconds"]
+            state.so_far = SoFar.from_dict(saved["so_far"]) if "so_far" in saved else SoFar()
+    if saved:
+        say(f"search: goes on behind {state.so_far.where(state.epoch, settings.epochs, steps)}")
+    else:
+        say(
+            f"search: {name_of(config, strategy)}, {settings.epochs} epochs x {steps} "
+            f"steps, {len(state.weight_rows)} videos for weights, {len(state.alpha_rows)} for "
+            f"alpha, {num_parameters(state.network):,} weights, {device_name(state.device)}"
+        )
+    for name in ("metrics.jsonl", "alphas.jsonl", "genotypes.jsonl"):
+        runs.keep_rows(state.folder / name, "epoch", state.epoch if saved else -1)
+    if not saved:
+        row = {"epoch": -1, "alphas": state.alphas.tolist()}
+        runs.append_jsonl(state.folder / "alphas.jsonl", row)
+    in_memory = resident(
+        prepared.store,
+        prepared.manifest.rows("train"),
+        state.device,
+        mode=config.resident,
+        free_bytes=free_bytes(state.device),
+    )
+    batches = partial(
+        training_batches,
+        prepared,
+        clips=config.clips,
+        batch_size=state.batch_size,
+        size_px=settings.size_px or None,
+        start_step=state.step,
+        augment=of_search(config.augment),
+        device=state.device,
+        resident=in_memory,
+    )
+    state.weight_batches = batches(state.weight_rows, seed=config.seed)
+    state.alpha_batches = batches(state.alpha_rows, seed=config.seed + 1)
+    return state
 
 
 def search_settings(
@@ -225,6 +285,7 @@ def search_settings(
         "clips": folders.clip_settings(config.clips),
         "search": to_dict(config.search),
         **folders.augment_settings(of_search(config.augment)),
+        **folders.precision_settings(config),
     }
     del settings["search"]["choose"]  # `derive` may choose again without a new search
     settings["search"]["strategy"] = name_of(config, strategy)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,11 @@ from kinocell.data.clips import (
     training_input,
 )
 from kinocell.learning import optim
-from kinocell.learning.device import choose_device, deterministic, device_name
+from kinocell.learning.device import autocast, choose_device, deterministic, device_name
 from kinocell.learning.draws import draws
 from kinocell.learning.metrics import LossAndAccuracy
 from kinocell.learning.steps import weight_step
-from kinocell.locks import only_run
+from kinocell.locks import Lock, only_run
 from kinocell.signals import Asked, whole_steps
 from kinocell.space.cost import MIB
 from kinocell.space.genotype import Genotype
@@ -35,11 +35,17 @@ from kinocell.space.network import Network
 from kinocell.space.ops import OPS, Builder, field_of_view
 from kinocell.stages import folders
 from kinocell.stages.epoch import SoFar, keep_where_due
+from kinocell.stages.estimate import (
+    Trial,
+    auto_batch_size,
+    made_up_batch,
+    say_before_first_step,
+)
 from kinocell.stages.guards import largest, warn_of_slow_loader
 from kinocell.stages.measured import measured
 from kinocell.stages.model import save_model
 from kinocell.stages.networks import check_baseline_fits, chosen_genotype
-from kinocell.stages.train_state import TrainState, begin, train_settings
+from kinocell.stages.train_state import TrainState, begin, fresh, train_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +75,9 @@ def train(
     genotype = chosen_genotype(config, genotype)
     folder = folders.train_folder(config)
     device = choose_device(config.device)
-    settings = train_settings(config, _opened(config), genotype)
+    prepared = _opened(config)
+    config = _decided(config, prepared, genotype, ops)
+    settings = train_settings(config, prepared, genotype)
     if runs.stage_is_done(folder, settings, device=device_name(device)):
         say(f"train: done already, see {folder}")
         return folder / "best.safetensors"
@@ -106,10 +114,18 @@ def train_epochs(
     genotype = chosen_genotype(config, genotype)
     prepared = _opened(config)
     folder = folders.train_folder(config)
+    config = _decided(config, prepared, genotype, ops)
     settings = train_settings(config, prepared, genotype)
     runs.stage_is_done(folder, settings, device=device_name(choose_device(config.device)))
     with only_run(folder) as lock:
         state = begin(config, prepared, genotype, ops, lock)
+        left = config.train.epochs - state.epoch
+        say_before_first_step(
+            _trial(config, prepared, genotype, ops, lock),
+            clips=state.batch_size,
+            steps=left * state.steps_per_epoch - state.so_far.step,
+            tests=left * -(-len(state.valid_rows) // state.batch_size),
+        )
         while state.epoch < config.train.epochs:
             yield _epoch(state)
         _finish(state)
@@ -122,6 +138,54 @@ def _opened(config: RunConfig) -> Prepared:
         manifest = prepared.manifest
         check_baseline_fits(config, len(manifest.class_names), len(manifest.rows("train")))
     return prepared
+
+
+def _decided(
+    config: RunConfig, prepared: Prepared, genotype: Genotype | None, ops: Mapping[str, Builder]
+) -> RunConfig:
+    """The settings with a number in the place of "auto": the folder's, or the largest that fits."""
+    if config.train.batch_size != "auto":
+        return config
+    folder = folders.train_folder(config)
+    number = folders.decided_batch_size(folder, "train")
+    if number is None:
+        with only_run(folder) as lock:
+            trial = _trial(config, prepared, genotype, ops, lock)
+            number = auto_batch_size(trial, len(prepared.manifest.rows("train")))
+    return replace(config, train=replace(config.train, batch_size=number))
+
+
+def _trial(
+    config: RunConfig,
+    prepared: Prepared,
+    genotype: Genotype | None,
+    ops: Mapping[str, Builder],
+    lock: Lock,
+) -> Trial:
+    """Steps of such a training on a network that is thrown away."""
+    alone = replace(config, train=replace(config.train, batch_size=1))
+    state = fresh(alone, prepared, genotype, ops, lock)
+    state.trial = True
+
+    def batch(clips: int) -> Batch:
+        return made_up_batch(
+            config.clips,
+            config.augment,
+            num_clips=clips,
+            num_classes=len(prepared.manifest.class_names),
+            size_px=config.clips.size_px,
+        )
+
+    def step(clips: int) -> None:
+        state.model.network.train()
+        with deterministic(config.deterministic), draws(config.seed, 0, state.device):
+            _step(state, batch(clips))
+
+    def test(clips: int) -> None:
+        with deterministic(config.deterministic):
+            _test(state, batch(clips), LossAndAccuracy())
+
+    return Trial(verb="train", device=state.device, step=step, test=test)
 
 
 def _epoch(state: TrainState) -> TrainEpoch:
@@ -151,6 +215,7 @@ def _steps(state: TrainState, asked: Asked) -> None:
         with draws(config.seed, state.step, state.device):
             _step(state, batch)
         so_far.step_done()
+        state.later.step_done()
         keep_where_due(state, asked)
 
 
@@ -166,8 +231,9 @@ def _step(state: TrainState, batch: Batch) -> None:
         num_classes=len(state.model.class_names),
         device=state.device,
     )
-    logits = network(clips)
-    loss = F.cross_entropy(logits, targets, label_smoothing=settings.label_smoothing)
+    with autocast(state.config.precision, state.device):
+        logits = network(clips)
+        loss = F.cross_entropy(logits, targets, label_smoothing=settings.label_smoothing)
     state.check("training loss", loss, batch)
     norm = weight_step(
         loss, list(network.parameters()), state.optimizer, gradient_clip=settings.gradient_clip
@@ -175,7 +241,7 @@ def _step(state: TrainState, batch: Batch) -> None:
     state.check("gradient of the weights", norm, batch)
     if state.averaged is not None:
         state.averaged.update_parameters(network)
-    state.so_far.result.add(loss, logits, batch.labels.to(state.device))
+    state.so_far.result.add(loss, logits, batch.labels.to(state.device), state.later)
 
 
 def _kept(state: TrainState, valid: LossAndAccuracy | None) -> TrainEpoch:
@@ -210,20 +276,29 @@ def _kept(state: TrainState, valid: LossAndAccuracy | None) -> TrainEpoch:
 @torch.no_grad()
 def _validate(state: TrainState, asked: Asked) -> LossAndAccuracy:
     result = LossAndAccuracy()
-    network = state.shown.network.eval()
     batches = test_batches(
         state.prepared,
         state.valid_rows,
         state.config.clips,
-        batch_size=state.config.train.batch_size,
+        batch_size=state.batch_size,
         device=state.device,
     )
     for batch in batches:
-        labels = batch.labels.to(state.device)
-        logits = network(as_input(batch.clips.to(state.device), state.config.clips.input))
-        result.add(F.cross_entropy(logits, labels), logits, labels)
+        _test(state, batch, result)
         keep_where_due(state, asked)
+    state.later.settle()
     return result
+
+
+@torch.no_grad()
+def _test(state: TrainState, batch: Batch, result: LossAndAccuracy) -> None:
+    """Add the loss and the accuracy on one batch."""
+    network, labels = state.shown.network.eval(), batch.labels.to(state.device)
+    clips = as_input(batch.clips.to(state.device), state.config.clips.input)
+    with autocast(state.config.precision, state.device):
+        logits = network(clips)
+        loss = F.cross_entropy(logits, labels)
+    result.add(loss, logits, labels, state.later)
 
 
 def _finish(state: TrainState) -> None:

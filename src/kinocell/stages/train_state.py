@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,15 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from kinocell import runs
-from kinocell.config import RunConfig, to_dict
+from kinocell.config import RunConfig, to_dict, whole_number
 from kinocell.console import say
 from kinocell.data.clips import Batch, Prepared, training_batches
+from kinocell.data.resident import resident
 from kinocell.learning import optim
 from kinocell.learning.averaging import moving_average
 from kinocell.learning.device import choose_device, device_name
+from kinocell.learning.later import Later
+from kinocell.learning.memory import free_bytes
 from kinocell.locks import Lock
 from kinocell.space.cost import num_parameters
 from kinocell.space.genotype import Genotype
@@ -57,15 +61,20 @@ class TrainState:
     ops: Mapping[str, Builder]
     optimizer: torch.optim.SGD
     batches: Iterator[Batch]
+    batch_size: int
     steps_per_epoch: int
     averaged: AveragedModel | None = None
     """The moving average of the network, where one is kept."""
+    trial: bool = False
+    """Its steps are measured and then forgotten: nobody asks whether they are good."""
     epoch: int = 0
     """Whole epochs that are done."""
     seconds: float = 0.0
     """Time that they took."""
     so_far: SoFar
     """The part of the next one that is done."""
+    later: Later
+    """Numbers of a step that are not known yet."""
     best: float = float("-inf")
     best_epoch: int = -1
     best_weights: dict[str, Tensor] | None = None
@@ -125,9 +134,15 @@ class TrainState:
             save_model(self.folder / "best.safetensors", replace(self.model, network=best))
 
     def check(self, what: str, value: Tensor, batch: Batch | None = None) -> None:
-        """Raise where a value is not finite; `batch` is that of the step that is being done."""
-        check_finite(
-            value,
+        """Raise where a value is not finite; `batch` is that of the step that is being done.
+
+        On a GPU what is about a step is looked at one step later, and all of it before this
+        answers for what is about none.
+        """
+        if self.trial:
+            return
+        refuse = partial(
+            check_finite,
             what=what,
             epoch=self.epoch + 1,
             step=self.so_far.step + (batch is not None),
@@ -136,22 +151,25 @@ class TrainState:
             checkpoints=self.checkpoints,
             setting="train.learning_rate",
         )
+        self.later.know(value.detach().abs().max(), refuse)
+        if batch is None:
+            self.later.settle()
 
 
-def begin(
+def fresh(
     config: RunConfig,
     prepared: Prepared,
     genotype: Genotype | None,
     ops: Mapping[str, Builder],
     lock: Lock,
 ) -> TrainState:
-    """A training at its start, or behind the last step of its newest good checkpoint."""
+    """A training at its start, without any clips; nothing is read or written."""
     settings = config.train
     folder = folders.train_folder(config)
     device = choose_device(config.device)
     manifest = prepared.manifest
     rows = manifest.rows("train")
-    batch_size = min(settings.batch_size, len(rows))
+    batch_size = min(whole_number(settings.batch_size), len(rows))
     arguments = network_settings(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -180,7 +198,7 @@ def begin(
         decay_norms=settings.decay_norms,
     )
     steps = max(round(len(rows) / batch_size), 1)
-    state = TrainState(
+    return TrainState(
         config=config,
         folder=folder,
         lock=lock,
@@ -193,36 +211,57 @@ def begin(
         ops=ops,
         optimizer=optimizer,
         batches=iter(()),
+        batch_size=batch_size,
         steps_per_epoch=steps,
         averaged=moving_average(network, settings.ema) if settings.ema else None,
         so_far=SoFar(),
+        later=Later(delayed=device.type == "cuda"),
     )
+
+
+def begin(
+    config: RunConfig,
+    prepared: Prepared,
+    genotype: Genotype | None,
+    ops: Mapping[str, Builder],
+    lock: Lock,
+) -> TrainState:
+    """A training at its start, or behind the last step of its newest good checkpoint."""
+    state = fresh(config, prepared, genotype, ops, lock)
+    epochs, steps, model = config.train.epochs, state.steps_per_epoch, config.train.model
     with state.checkpoints.restored() as saved:
         if saved:
             state.load(saved)
     if saved:
-        say(f"train: goes on behind {state.so_far.where(state.epoch, settings.epochs, steps)}")
+        say(f"train: goes on behind {state.so_far.where(state.epoch, epochs, steps)}")
     else:
         say(
-            f"train: {settings.model + ', ' if settings.model else ''}"
-            f"{settings.epochs} epochs x {steps} steps, {len(rows)} videos, "
-            f"{num_parameters(network):,} weights, {device_name(device)}"
+            f"train: {model + ', ' if model else ''}"
+            f"{epochs} epochs x {steps} steps, {len(state.rows)} videos, "
+            f"{num_parameters(state.model.network):,} weights, {device_name(state.device)}"
         )
-        if settings.model and (settings.drop_path or settings.dropout):
+        if model and (config.train.drop_path or config.train.dropout):
             say(
                 "train: drop path and dropout are settings of the searched network; "
-                f"{settings.model} is trained with its own dropout and without drop path"
+                f"{model} is trained with its own dropout and without drop path"
             )
-    runs.keep_rows(folder / "metrics.jsonl", "epoch", state.epoch)
+    runs.keep_rows(state.folder / "metrics.jsonl", "epoch", state.epoch)
     state.batches = training_batches(
         prepared,
-        rows,
+        state.rows,
         config.clips,
-        batch_size=batch_size,
+        batch_size=state.batch_size,
         seed=config.seed,
         start_step=state.step,
         augment=config.augment,
-        device=device,
+        device=state.device,
+        resident=resident(
+            prepared.store,
+            state.rows,
+            state.device,
+            mode=config.resident,
+            free_bytes=free_bytes(state.device),
+        ),
     )
     return state
 
@@ -240,4 +279,5 @@ def train_settings(
         "genotype": genotype.to_dict()["nodes"] if genotype else None,
         "mid": genotype.mid if genotype else None,
         **folders.augment_settings(config.augment),
+        **folders.precision_settings(config),
     }

@@ -11,6 +11,7 @@ With one unrolled step  w' = w - step * dL_train/dw (w, alpha)  the gradient is
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -93,10 +94,18 @@ def _mixed_product(
     # New tensors on both sides: w + rv - 2rv + rv in place does not come back bit for bit.
     ahead = {name: w.detach() + radius * direction[name] for name, w in weights.items()}
     behind = {name: w.detach() - radius * direction[name] for name, w in weights.items()}
-    difference = _gradient_of_alphas(train_loss, ahead, alphas) - _gradient_of_alphas(
-        train_loss, behind, alphas
-    )
+    with _full_precision(alphas.device):
+        difference = _gradient_of_alphas(train_loss, ahead, alphas) - _gradient_of_alphas(
+            train_loss, behind, alphas
+        )
     return difference / (2 * radius)
+
+
+def _full_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Whatever the caller computes in: in half precision the difference would be noise."""
+    if not torch.amp.is_autocast_available(device.type):
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def _gradient_of_alphas(loss: Loss, weights: Weights, alphas: Tensor) -> Tensor:

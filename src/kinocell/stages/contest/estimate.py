@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from kinocell import runs
-from kinocell.config import RunConfig, to_dict
+from kinocell.config import RunConfig, to_dict, whole_number
 from kinocell.data import synthetic
 from kinocell.data.clips import open_prepared
 from kinocell.data.cuts import split_by_group
@@ -81,7 +81,7 @@ def _sample(
 ) -> tuple[Path, dict[str, float]]:
     """Some training videos, prepared; and what preparing all of them will take."""
     train = videos.rows("train")
-    batch_size = max(config.train.batch_size, config.search.batch_size)
+    batch_size = max(whole_number(config.train.batch_size), whole_number(config.search.batch_size))
     chosen = views.few(videos, train, views.PACE_STEPS * batch_size)
     aside = videos.rows("test")[:1]  # a list without test videos has some that are unused
     some = videos.select(np.concatenate([chosen, aside]))

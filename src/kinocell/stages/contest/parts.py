@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kinocell.config import RunConfig
+from kinocell.config import RunConfig, whole_number
 from kinocell.data.clips import Prepared
 from kinocell.data.manifest import UNUSED
 from kinocell.errors import RunError
@@ -53,7 +53,7 @@ def _part(
     name: str, folder: Path, whole: Prepared, tested: Path, config: RunConfig, terms: Terms
 ) -> Part:
     videos = whole.manifest
-    batch_size = min(config.train.batch_size, len(videos.rows("train")))
+    batch_size = min(whole_number(config.train.batch_size), len(videos.rows("train")))
     cuts = {"search": views.for_search(videos)}
     if terms.lr_tries > 1:
         cuts["rates"] = views.for_rates(videos, config.seed)

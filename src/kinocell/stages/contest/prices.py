@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kinocell import runs
-from kinocell.config import RunConfig
+from kinocell.config import RunConfig, whole_number
 from kinocell.console import duration
 from kinocell.data.disk_space import size_text
 from kinocell.space.cost import MIB
@@ -65,12 +65,13 @@ def training_price(
         gone = [failures.reason(run) for run in lane.pace() if failures.failed(run)]
         return Price(name=name, networks=networks, trainings=count,
                      failure=gone[0] if gone else "not measured")  # fmt: skip
-    steps = steps_per_epoch(size.train, config.train.batch_size)
+    batch_size = whole_number(config.train.batch_size)
+    steps = steps_per_epoch(size.train, batch_size)
     epochs = terms.budget.epochs
     if not epochs:
         epochs = choices.affordable(terms.budget.minutes, seconds, steps).epochs
     training = epochs * steps * seconds
-    batches = size.test * config.evaluate.views / config.train.batch_size
+    batches = size.test * config.evaluate.views * config.evaluate.crops / batch_size
     test = batches * seconds * FORWARD_SHARE
     trial = max(epochs // choices.SHORT, 1) * steps * seconds
     tries = networks * size.parts * (terms.lr_tries if terms.lr_tries > 1 else 0)
@@ -98,8 +99,9 @@ def search_price(lane: Lane, size: Size, config: RunConfig, terms: Terms) -> Pri
                      failure=gone or "not measured")  # fmt: skip
     seconds = float(runs.read_jsonl(folder / "metrics.jsonl")[0]["step_seconds"])
     half = size.train // 2
-    steps = max(half // config.search.batch_size, 1)
-    held_out = half / config.search.batch_size * FORWARD_SHARE
+    batch_size = whole_number(config.search.batch_size)
+    steps = max(half // batch_size, 1)
+    held_out = half / batch_size * FORWARD_SHARE
     return Price(
         name="search",
         networks=terms.search_seeds,

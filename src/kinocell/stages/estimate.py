@@ -1,0 +1,196 @@
+"""What a search or a training will need: memory and time, known before its first step.
+
+A step is tried with few clips on networks that are thrown away, so that nothing of the search or
+training changes; how a step is done is the business of `search` and `train`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+
+from kinocell.config import AugmentConfig, ClipsConfig
+from kinocell.console import duration, progress, say
+from kinocell.data import augmentation
+from kinocell.data.clips import Batch
+from kinocell.data.disk_space import size_text
+from kinocell.data.sampling import clip_length
+from kinocell.errors import SearchError
+from kinocell.learning.memory import free_bytes, peak_bytes
+
+TRIED_CLIPS = (2, 3)
+"""Two batches make a line; one clip alone leaves some networks nothing to normalise with."""
+
+HEAP = 1.4
+"""Memory of a process on a CPU by what its tensors take: scratch space of kernels, and holes in the
+heap. Measured 1.17 to 1.46 (docs/decisions/0021)."""
+
+DOUBTFUL = 0.8
+"""Share of the free memory above which an estimate is doubtful, and that "auto" stays below."""
+
+AUTO_MOST = 256
+"""Clips that "auto" takes at most: more make the steps rare, not quicker."""
+
+AUTO_STEPS = 8
+"""Steps that "auto" leaves to an epoch at least, as far as there are videos."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """Memory of one step beside what is taken before it: a straight line over its clips."""
+
+    fixed_bytes: float
+    clip_bytes: float
+
+    def bytes(self, clips: int) -> float:
+        """For a step of so many clips."""
+        return self.fixed_bytes + clips * self.clip_bytes
+
+    def most_clips(self, room_bytes: float) -> int:
+        """The largest batch that fits; 0 where none does."""
+        return max(int((room_bytes - self.fixed_bytes) / self.clip_bytes), 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """Steps of a search or a training on networks of their own."""
+
+    verb: str
+    """"search" or "train": whose settings are named."""
+    device: torch.device
+    step: Callable[[int], object]
+    """Does a whole step with so many clips."""
+    test: Callable[[int], object]
+    """A pass of so many clips without learning."""
+
+    def need(self) -> Need:
+        """The memory of a step, from two small ones."""
+        few, more = TRIED_CLIPS
+        heap = HEAP if self.device.type == "cpu" else 1.0
+        small, large = (
+            heap * peak_bytes(partial(self.step, clips), self.device)
+            for clips in progress(TRIED_CLIPS, label="measure", total=2, unit="steps")
+        )
+        # A step that takes no memory of its own would be a fault of the counting, not a wonder.
+        clip_bytes = max((large - small) / (more - few), 1.0)
+        return Need(fixed_bytes=max(small - few * clip_bytes, 0.0), clip_bytes=clip_bytes)
+
+
+def say_before_first_step(trial: Trial, *, clips: int, steps: int, tests: int) -> None:
+    """Measure, and say what all that is left will take.
+
+    Args:
+        trial: Is done here.
+        clips: Of a batch.
+        steps: That are left.
+        tests: Batches that are tested until the end.
+
+    Raises:
+        SearchError: A step does not fit into the memory.
+    """
+    if not steps and not tests:
+        return
+    memory = check_memory(trial.need(), clips, trial.device, verb=trial.verb)
+    passes = [(trial.step, steps), (trial.test, tests)]
+    seconds = sum(
+        count * _seconds(partial(function, clips), trial.device)
+        for function, count in progress(passes, label="measure", total=2, unit="steps")
+        if count
+    )
+    say(f"{trial.verb}: {memory}, about {duration(seconds)} of computing")
+
+
+def check_memory(need: Need, clips: int, device: torch.device, *, verb: str) -> str:
+    """Whether a step fits; what it needs, in words.
+
+    Args:
+        need: Of a step.
+        clips: Of its batch.
+        device: Where.
+        verb: "search" or "train": whose settings are named.
+
+    Returns:
+        `"about 667 MiB of memory (18.2 GiB are free)"`.
+
+    Raises:
+        SearchError: It does not; says what to lower, and to what.
+    """
+    needed, free = need.bytes(clips), free_bytes(device)
+    if free is None:
+        return f"about {size_text(needed)} of memory"
+    words = f"about {size_text(needed)} of memory ({size_text(free)} are free)"
+    if needed > DOUBTFUL * free:
+        advice = _advice(need, free, verb)
+        if needed > free:
+            raise SearchError(f"A step of {clips} clips needs {words}. {advice}")
+        say(f"{verb}: memory may run out: {words}. {advice}")
+    return words
+
+
+def _advice(need: Need, free: float, verb: str) -> str:
+    fitting = need.most_clips(DOUBTFUL * free)
+    if fitting:
+        return f"Lower --{verb}.batch-size to {fitting}, or make clips smaller: --clips.size-px."
+    return (
+        "Not even one clip fits safely: make clips smaller (--clips.size-px, --clips.segments) or "
+        f"the network (--{verb}.channels, --{verb}.layers)."
+    )
+
+
+def auto_batch_size(trial: Trial, videos: int) -> int:
+    """The batch that `--batch-size auto` stands for.
+
+    The largest that fits into the free memory with some to spare, at most `AUTO_MOST`, and not so
+    large that an epoch has fewer than `AUTO_STEPS` steps; from 8 clips on a multiple of 8.
+
+    Args:
+        trial: Is done here.
+        videos: That an epoch goes through.
+
+    Raises:
+        SearchError: Not even one clip fits.
+    """
+    need, free = trial.need(), free_bytes(trial.device)
+    limit = min(max(videos // AUTO_STEPS, 1), AUTO_MOST)
+    fitting = limit if free is None else min(limit, need.most_clips(DOUBTFUL * free))
+    if free is not None and fitting < 1:
+        advice = _advice(need, free, trial.verb)
+        raise SearchError(f"{size_text(free)} of memory are free. {advice}")
+    chosen = fitting // 8 * 8 if fitting >= 8 else fitting
+    say(f"{trial.verb}: batches of {chosen} clips")
+    return chosen
+
+
+def _seconds(function: Callable[[], object], device: torch.device) -> float:
+    """Time of one call; on a GPU of the second one, which finds its kernels chosen."""
+    if device.type == "cuda":
+        function()
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    function()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def made_up_batch(
+    clips: ClipsConfig, augment: AugmentConfig, *, num_clips: int, num_classes: int, size_px: int
+) -> Batch:
+    """Noise in the shape of a training batch, the same every time."""
+    generator = torch.Generator().manual_seed(0)
+    frames = clip_length(clips.segments, clips.frames_per_segment, clips.input)
+    shape = (num_clips, frames, size_px, size_px, 3)
+    pixels = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
+    draws = [augmentation.draws([0, number], augment) for number in range(num_clips)]
+    varied = augmentation.changes_pixels(augment)
+    return Batch(
+        clips=pixels.permute(0, 4, 1, 2, 3),
+        labels=torch.arange(num_clips) % num_classes,
+        rows=torch.zeros(num_clips, dtype=torch.int64),
+        draws=torch.from_numpy(np.stack(draws)) if varied else None,
+    )
