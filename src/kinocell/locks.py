@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-from kinocell import runs
+from kinocell import ranks, runs
 from kinocell.errors import RunError
 
 if sys.platform != "win32":
@@ -28,11 +28,16 @@ NAME = ".lock"
 
 
 class Lock:
-    """The right to write into a folder; `only_run` gives it."""
+    """The right to write into a folder; `only_run` gives it.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    Args:
+        path: The file.
+        held: Whether this process holds it; else the first process of its run does.
+    """
+
+    def __init__(self, path: Path, *, held: bool = True) -> None:
+        self.path, self._held = path, held
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644) if held else -1
 
     def check(self) -> None:
         """Refuse to go on where a later loop of this process has taken over the folder.
@@ -40,7 +45,7 @@ class Lock:
         Raises:
             RunError: It has.
         """
-        if self._descriptor < 0:
+        if self._held and self._descriptor < 0:
             raise RunError(
                 f"A later run of this process has taken over {self.path.parent}; go on with that."
             )
@@ -102,12 +107,16 @@ _OURS: WeakValueDictionary[Path, Lock] = WeakValueDictionary()
 def only_run(folder: Path) -> Iterator[Lock]:
     """Keep every other run out of a folder while the block runs.
 
-    A loop of this very process that was left open is replaced; `Lock.check` tells it so.
+    A loop of this very process that was left open is replaced; `Lock.check` tells it so. Of several
+    processes of one run, the first holds the lock for all.
 
     Raises:
         RunError: Another process is at work in the folder, or another machine has not let it go.
     """
     path = (folder / NAME).absolute()
+    if not ranks.here().is_first:
+        yield Lock(path, held=False)
+        return
     if ours := _OURS.get(path):
         ours.release()
     try:

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kinocell.learning import parallel
+
 Item = TypeVar("Item")
 
 
@@ -24,11 +26,15 @@ def weight_step(
 ) -> Tensor:
     """Backward pass, gradient norm clipped (0: not), optimizer step.
 
+    Where several processes share the batch, the loss is that of this one's clips, and all take the
+    same step with the mean gradient.
+
     Returns:
         The norm of the gradient before it was clipped. Where it is not finite, no step was taken.
     """
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    parallel.average([weight.grad for weight in parameters if weight.grad is not None])
     norm = nn.utils.clip_grad_norm_(parameters, gradient_clip or math.inf)
     if bool(torch.isfinite(norm)):
         optimizer.step()

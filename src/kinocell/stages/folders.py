@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kinocell import runs
+from kinocell import ranks, runs
 from kinocell.config import AugmentConfig, ClipsConfig, RunConfig, to_dict
 from kinocell.learning.device import choose_device, device_name
 from kinocell.stages.checkpoint import Checkpoints
@@ -52,6 +52,8 @@ def remember(config: RunConfig, *, anew: bool = True) -> None:
         config: Settings that a stage has accepted.
         anew: Also where the folder remembers other settings already.
     """
+    if not ranks.here().is_first:
+        return
     if not anew and (Path(config.out) / "config.json").exists():
         return
     device = device_name(choose_device(config.device))
@@ -66,6 +68,11 @@ def clip_settings(clips: ClipsConfig) -> dict[str, Any]:
     settings = to_dict(clips)
     del settings["workers"]
     return settings
+
+
+def norm_settings(config: RunConfig) -> dict[str, Any]:
+    """Whose clips batch norms see; nothing where it is off, as in folders from before."""
+    return {"sync_bn": True} if config.sync_bn else {}
 
 
 def augment_settings(augment: AugmentConfig) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from kinocell.console import say
 from kinocell.data.clips import Batch, Prepared
 from kinocell.errors import SearchError
+from kinocell.learning import parallel
 from kinocell.stages.checkpoint import Checkpoints
 
 FILES_NAMED = 3
@@ -27,7 +28,7 @@ def check_finite(
     checkpoints: Checkpoints,
     setting: str,
 ) -> None:
-    """Raise where a loss, a gradient or a weight is not finite.
+    """Raise where a loss, a gradient or a weight is not finite, on any of the ranks: on all.
 
     Args:
         value: Any shape.
@@ -42,7 +43,7 @@ def check_finite(
     Raises:
         SearchError: With epoch, step, files and checkpoint.
     """
-    if bool(torch.isfinite(value).all()):
+    if parallel.all_of(bool(torch.isfinite(value).all())):
         return
     files = [prepared.manifest.paths[row] for row in batch.rows.tolist()] if batch else []
     named = f", on {', '.join(files[:FILES_NAMED])}" if files else ""
@@ -53,6 +54,18 @@ def check_finite(
         f"The {what} is not finite in epoch {epoch}, step {step}{named}{more}. {kept}. "
         f"Lower --{setting}, or look at these videos."
     )
+
+
+def check_same_weights(weights: Sequence[Tensor]) -> None:
+    """Raise where the ranks do not hold the same weights, bit for bit.
+
+    Raises:
+        RankError: On all of them.
+    """
+    if parallel.world() > 1:
+        bits = parallel.checksum(weights)
+        highest, lowest = parallel.largest([bits, -bits])
+        parallel.check_same("weights", bits, highest, -lowest)
 
 
 def warn_of_slow_loader(data_share: float) -> None:

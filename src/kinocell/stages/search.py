@@ -5,7 +5,7 @@ One step, to be read from top to bottom, is `_step`. Nothing here knows operator
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -21,20 +21,21 @@ from kinocell.config import RunConfig
 from kinocell.console import Table, duration, progress, say
 from kinocell.data.augmentation import of_search
 from kinocell.data.clips import Batch, open_prepared, test_batches, training_input
-from kinocell.learning import optim
-from kinocell.learning.device import deterministic
+from kinocell.learning import optim, parallel
+from kinocell.learning.device import choose_device, deterministic
 from kinocell.learning.draws import HELD_OUT, draws
-from kinocell.learning.metrics import LossAndAccuracy
+from kinocell.learning.metrics import NOTHING, LossAndAccuracy, batch_values
 from kinocell.learning.steps import weight_step
 from kinocell.locks import only_run
 from kinocell.signals import Asked, whole_steps
 from kinocell.space import drawing
 from kinocell.space.cost import num_parameters
 from kinocell.space.genotype import Genotype
+from kinocell.space.norm import apart
 from kinocell.space.wiring import SearchSpace
 from kinocell.stages import folders
 from kinocell.stages.derive import choose
-from kinocell.stages.epoch import SoFar, keep_where_due
+from kinocell.stages.epoch import SoFar, keep_where_due, whole_run
 from kinocell.stages.guards import largest, warn_of_slow_loader
 from kinocell.stages.search_state import SearchState, begin, search_settings, searching_device
 from kinocell.strategies.outer import Weights
@@ -71,13 +72,15 @@ def search(
         KinocellError: No prepared videos, halves that cannot be cut, another config in the folder,
             a loss that is not finite.
     """
+    parallel.start(choose_device(config.device))
     folder = folders.search_folder(config)
     settings = search_settings(
         config, open_prepared(folders.prepared_folder(config), config.split), space, strategy
     )
-    if runs.stage_is_done(folder, settings, device=searching_device(config)):
+    device = searching_device(config)
+    if parallel.told(lambda: runs.stage_is_done(folder, settings, device=device)):
         say(f"search: done already, see {folder}")
-        return choose(folder, config.search.choose)
+        return _chosen(config)
     columns = ("epoch", "loss", "acc", "held", "acc", "entropy", "skips", "s/step", "data")
     table = Table(columns, width=7)
     seconds = 0.0
@@ -98,11 +101,18 @@ def search(
             ]
         )
         warn_of_slow_loader(row["data_share"])
-    genotype = choose(folder, config.search.choose)
+    genotype = _chosen(config)
     folders.remember(config)
     say(drawing.text(genotype))
     say(f"search: {duration(seconds)}, module in {folder / 'genotype.json'}")
     return genotype
+
+
+def _chosen(config: RunConfig) -> Genotype:
+    """The genotype of a finished search."""
+    folder = folders.search_folder(config)
+    found = parallel.told(lambda: choose(folder, config.search.choose).to_dict())
+    return Genotype.from_dict(found, where=str(folder / "genotype.json"))
 
 
 def search_epochs(
@@ -114,15 +124,18 @@ def search_epochs(
     more checkpoints within a long epoch; a search that was stopped goes on behind the last one.
     Nobody else can search in this folder until the loop has ended or is closed.
     """
+    parallel.start(choose_device(config.device))
     prepared = open_prepared(folders.prepared_folder(config), config.split)
     folder = folders.search_folder(config)
     settings = search_settings(config, prepared, space, strategy)
-    runs.stage_is_done(folder, settings, device=searching_device(config))
-    with only_run(folder) as lock:
+    device = searching_device(config)
+    parallel.told(lambda: runs.stage_is_done(folder, settings, device=device))
+    with only_run(folder) as lock, whole_run():
         state = begin(config, prepared, space, strategy, lock)
         while state.epoch < config.search.epochs:
             yield _epoch(state)
-        _finish(state)
+        if parallel.is_first():
+            _finish(state)
 
 
 def _epoch(state: SearchState) -> SearchEpoch:
@@ -150,7 +163,7 @@ def _steps(state: SearchState, asked: Asked) -> None:
         done=so_far.step,
     )
     for weight_batch, alpha_batch in shown:
-        with draws(config.seed, state.step, state.device):
+        with draws(config.seed, state.step, state.device, rank=parallel.rank()):
             _step(state, weight_batch, alpha_batch)
         so_far.step_done()
         keep_where_due(state, asked)
@@ -183,7 +196,8 @@ def _kept(state: SearchState, valid: LossAndAccuracy) -> SearchEpoch:
         "genotype": genotype.to_dict(),
     }
     of_alpha = {"epoch": state.epoch, "alphas": alphas.tolist()}
-    for name, written in (("metrics", metrics), ("alphas", of_alpha), ("genotypes", row)):
+    lines = (("metrics", metrics), ("alphas", of_alpha), ("genotypes", row))
+    for name, written in lines if parallel.is_first() else ():
         runs.append_jsonl(state.folder / f"{name}.jsonl", written, sync=True)
     state.epoch += 1
     state.seconds += seconds
@@ -220,7 +234,14 @@ def _step(state: SearchState, weight_batch: Batch, alpha_batch: Batch) -> None:
         if settings.unrolled == "optimizer"
         else None
     )
-    gradient = state.strategy.outer_grad(train_loss, valid_loss, weights, state.alphas, rate, drift)
+    gradient = state.strategy.outer_grad(
+        parallel.over_all(train_loss),
+        parallel.over_all(valid_loss),
+        weights,
+        state.alphas,
+        rate,
+        drift,
+    )
     state.check("gradient of alpha", gradient, alpha_batch)
     state.alphas.grad = gradient
     state.alpha_optimizer.step()
@@ -232,30 +253,39 @@ def _step(state: SearchState, weight_batch: Batch, alpha_batch: Batch) -> None:
         loss, list(weights.values()), state.weight_optimizer, gradient_clip=settings.gradient_clip
     )
     state.check("gradient of the weights", norm, weight_batch)
-    state.so_far.result.add(loss, logits, labels)
+    state.so_far.result.add_values(parallel.rows(batch_values(loss, logits, labels)))
 
 
 @torch.no_grad()
 def _held_out(state: SearchState, asked: Asked) -> LossAndAccuracy:
-    """Loss and accuracy of the search network on alpha's half."""
+    """Loss and accuracy of the search network on alpha's half; ranks take its batches in turns."""
     result = LossAndAccuracy()
     mixing_weights = state.strategy.relax(state.alphas.detach())
     # Shuffled: a list sorted by class makes batches of one class, and the batch's own statistics,
     # which the search network normalises with, would take away what tells the classes apart.
     rows = np.random.default_rng(state.config.seed).permutation(state.alpha_rows)
+    batch_size = state.config.search.batch_size
     batches = test_batches(
         state.prepared,
         rows,
         state.config.clips,
-        batch_size=state.config.search.batch_size,
+        batch_size=batch_size,
         size_px=state.config.search.size_px or None,
         device=state.device,
+        part=parallel.rank(),
+        parts=parallel.world(),
     )
-    with draws(state.config.seed, state.epoch, state.device, HELD_OUT):
-        for batch in batches:
-            clips, labels = _on_device(state, batch)
-            logits = state.network(clips, mixing_weights)
-            result.add(F.cross_entropy(logits, labels), logits, labels)
+    drawing_alike = draws(
+        state.config.seed, state.epoch, state.device, HELD_OUT, rank=parallel.rank()
+    )
+    with drawing_alike, apart(state.network):
+        for batch in parallel.rounds(batches, -(-len(rows) // batch_size)):
+            seen: Sequence[float] = NOTHING
+            if batch is not None:
+                clips, labels = _on_device(state, batch)
+                logits = state.network(clips, mixing_weights)
+                seen = batch_values(F.cross_entropy(logits, labels), logits, labels)
+            result.add_values(parallel.rows(seen))
             keep_where_due(state, asked)
     return result
 

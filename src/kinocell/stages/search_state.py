@@ -5,7 +5,7 @@ No step is taken here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,16 +23,17 @@ from kinocell.data.augmentation import of_search
 from kinocell.data.clips import Batch, Prepared, training_batches
 from kinocell.data.cuts import halves
 from kinocell.errors import pick
-from kinocell.learning import optim
+from kinocell.learning import optim, parallel
 from kinocell.learning.device import choose_device, device_name
 from kinocell.locks import Lock
 from kinocell.space.cost import num_parameters
+from kinocell.space.norm import synchronise
 from kinocell.space.supernet import SuperNet
 from kinocell.space.wiring import SearchSpace
 from kinocell.stages import folders
 from kinocell.stages.checkpoint import Checkpoints
 from kinocell.stages.epoch import SoFar
-from kinocell.stages.guards import check_finite, largest
+from kinocell.stages.guards import check_finite, check_same_weights, largest
 from kinocell.stages.model import split_fingerprint
 from kinocell.strategies.relax import initial_alphas
 from kinocell.strategies.strategy import Strategy
@@ -83,6 +84,7 @@ class SearchState:
         """
         self.lock.check()
         self.check("largest weight", largest([*self.network.parameters(), self.alphas]))
+        check_same_weights([*self.network.parameters(), self.alphas])
         self.checkpoints.save(
             self.step,
             {
@@ -95,6 +97,10 @@ class SearchState:
                 "alpha_optimizer": self.alpha_optimizer.state_dict(),
             },
         )
+
+    def shared(self) -> Sequence[Tensor]:
+        """What all ranks must hold bit for bit behind every step: alpha."""
+        return [self.alphas]
 
     def check(self, what: str, value: Tensor, batch: Batch | None = None) -> None:
         """Raise where a value is not finite; `batch` is that of the step that is being done."""
@@ -148,6 +154,10 @@ def begin(
         ).to(device)
     alphas = initial_alphas(len(space.edges), len(space.ops), generator).to(device)
     alphas.requires_grad_()
+    parallel.part_of(settings.batch_size, "--search.batch-size")
+    parallel.same_as_first([*network.parameters(), alphas])
+    if config.sync_bn and parallel.world() > 1:
+        synchronise(network, parallel.of_all, parallel.world())
     steps = max(min(len(weight_rows), len(alpha_rows)) // settings.batch_size, 1)
     weight_optimizer = optim.sgd(
         network.parameters(),
@@ -175,10 +185,12 @@ def begin(
             f"search: {name_of(config, strategy)}, {settings.epochs} epochs x {steps} "
             f"steps, {len(weight_rows)} videos for weights, {len(alpha_rows)} for alpha, "
             f"{num_parameters(network):,} weights, {device_name(device)}"
+            f"{parallel.said_of(settings.batch_size)}"
         )
-    for name in ("metrics.jsonl", "alphas.jsonl", "genotypes.jsonl"):
+    files = ("metrics.jsonl", "alphas.jsonl", "genotypes.jsonl")
+    for name in files if parallel.is_first() else ():
         runs.keep_rows(folder / name, "epoch", epoch if saved else -1)
-    if not saved:
+    if not saved and parallel.is_first():
         runs.append_jsonl(folder / "alphas.jsonl", {"epoch": -1, "alphas": alphas.tolist()})
     batches = partial(
         training_batches,
@@ -189,6 +201,8 @@ def begin(
         start_step=epoch * steps + so_far.step,
         augment=of_search(config.augment),
         device=device,
+        part=parallel.rank(),
+        parts=parallel.world(),
     )
     return SearchState(
         config=config,
@@ -225,6 +239,7 @@ def search_settings(
         "clips": folders.clip_settings(config.clips),
         "search": to_dict(config.search),
         **folders.augment_settings(of_search(config.augment)),
+        **folders.norm_settings(config),
     }
     del settings["search"]["choose"]  # `derive` may choose again without a new search
     settings["search"]["strategy"] = name_of(config, strategy)

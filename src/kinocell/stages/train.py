@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,10 +15,10 @@ from kinocell import runs
 from kinocell.config import RunConfig
 from kinocell.console import Table, duration, progress, say
 from kinocell.data.clips import Batch, as_input, open_prepared, test_batches, training_input
-from kinocell.learning import optim
+from kinocell.learning import optim, parallel
 from kinocell.learning.device import choose_device, deterministic, device_name
 from kinocell.learning.draws import draws
-from kinocell.learning.metrics import LossAndAccuracy
+from kinocell.learning.metrics import NOTHING, LossAndAccuracy, batch_values
 from kinocell.learning.steps import weight_step
 from kinocell.locks import only_run
 from kinocell.signals import Asked, whole_steps
@@ -26,7 +26,7 @@ from kinocell.space.cost import MIB, latency, multiply_adds, num_parameters, wei
 from kinocell.space.genotype import Genotype
 from kinocell.space.ops import OPS, Builder, field_of_view
 from kinocell.stages import folders
-from kinocell.stages.epoch import SoFar, keep_where_due
+from kinocell.stages.epoch import SoFar, keep_where_due, whole_run
 from kinocell.stages.guards import largest, warn_of_slow_loader
 from kinocell.stages.model import save_model
 from kinocell.stages.train_state import TrainState, begin, found_genotype, train_settings
@@ -56,12 +56,13 @@ def train(
         OUT/train/best.safetensors. Best is the epoch with the highest accuracy on the valid split;
         where there is none, the one with the lowest training loss. The test split is not read.
     """
+    device = choose_device(config.device)
+    parallel.start(device)
     genotype = genotype or found_genotype(config)
     folder = folders.train_folder(config)
-    device = choose_device(config.device)
     prepared = open_prepared(folders.prepared_folder(config), config.split)
     settings = train_settings(config, prepared, genotype)
-    if runs.stage_is_done(folder, settings, device=device_name(device)):
+    if parallel.told(lambda: runs.stage_is_done(folder, settings, device=device_name(device))):
         say(f"train: done already, see {folder}")
         return folder / "best.safetensors"
     table = Table(("epoch", "loss", "acc", "valid", "acc", "lr", "s/step", "data"))
@@ -94,16 +95,19 @@ def train_epochs(
 
     Checkpoints and the lock of the folder are as in `search_epochs`.
     """
+    device = choose_device(config.device)
+    parallel.start(device)
     genotype = genotype or found_genotype(config)
     prepared = open_prepared(folders.prepared_folder(config), config.split)
     folder = folders.train_folder(config)
     settings = train_settings(config, prepared, genotype)
-    runs.stage_is_done(folder, settings, device=device_name(choose_device(config.device)))
-    with only_run(folder) as lock:
+    parallel.told(lambda: runs.stage_is_done(folder, settings, device=device_name(device)))
+    with only_run(folder) as lock, whole_run():
         state = begin(config, prepared, genotype, ops, lock)
         while state.epoch < config.train.epochs:
             yield _epoch(state)
-        _finish(state)
+        if parallel.is_first():
+            _finish(state)
 
 
 def _epoch(state: TrainState) -> TrainEpoch:
@@ -130,7 +134,7 @@ def _steps(state: TrainState, asked: Asked) -> None:
         done=so_far.step,
     )
     for batch in shown:
-        with draws(config.seed, state.step, state.device):
+        with draws(config.seed, state.step, state.device, rank=parallel.rank()):
             _step(state, batch)
         so_far.step_done()
         keep_where_due(state, asked)
@@ -153,7 +157,8 @@ def _step(state: TrainState, batch: Batch) -> None:
         loss, list(network.parameters()), state.optimizer, gradient_clip=settings.gradient_clip
     )
     state.check("gradient of the weights", norm, batch)
-    state.so_far.result.add(loss, logits, batch.labels.to(state.device))
+    seen = batch_values(loss, logits, batch.labels.to(state.device))
+    state.so_far.result.add_values(parallel.rows(seen))
 
 
 def _kept(state: TrainState, valid: LossAndAccuracy | None) -> TrainEpoch:
@@ -176,8 +181,10 @@ def _kept(state: TrainState, valid: LossAndAccuracy | None) -> TrainEpoch:
         state.best, state.best_epoch = score, state.epoch
         weights = state.model.network.state_dict()
         state.best_weights = {name: w.detach().cpu().clone() for name, w in weights.items()}
-        save_model(state.folder / "best.safetensors", state.model)
-    runs.append_jsonl(state.folder / "metrics.jsonl", metrics, sync=True)
+        if parallel.is_first():
+            save_model(state.folder / "best.safetensors", state.model)
+    if parallel.is_first():
+        runs.append_jsonl(state.folder / "metrics.jsonl", metrics, sync=True)
     state.epoch += 1
     state.seconds += seconds
     state.so_far = SoFar()
@@ -187,19 +194,27 @@ def _kept(state: TrainState, valid: LossAndAccuracy | None) -> TrainEpoch:
 
 @torch.no_grad()
 def _validate(state: TrainState, asked: Asked) -> LossAndAccuracy:
+    """Loss and accuracy on the valid split; ranks take its batches in turns."""
     result = LossAndAccuracy()
-    network = state.model.network.eval()
+    network, batch_size = state.model.network.eval(), state.config.train.batch_size
+    # Each rank's averages have followed its own clips; the first one's are those that are kept.
+    parallel.same_as_first(list(network.buffers()))
     batches = test_batches(
         state.prepared,
         state.valid_rows,
         state.config.clips,
-        batch_size=state.config.train.batch_size,
+        batch_size=batch_size,
         device=state.device,
+        part=parallel.rank(),
+        parts=parallel.world(),
     )
-    for batch in batches:
-        labels = batch.labels.to(state.device)
-        logits = network(as_input(batch.clips.to(state.device), state.config.clips.input))
-        result.add(F.cross_entropy(logits, labels), logits, labels)
+    for batch in parallel.rounds(batches, -(-len(state.valid_rows) // batch_size)):
+        seen: Sequence[float] = NOTHING
+        if batch is not None:
+            labels = batch.labels.to(state.device)
+            logits = network(as_input(batch.clips.to(state.device), state.config.clips.input))
+            seen = batch_values(F.cross_entropy(logits, labels), logits, labels)
+        result.add_values(parallel.rows(seen))
         keep_where_due(state, asked)
     return result
 

@@ -6,7 +6,7 @@ No step is taken here.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,18 @@ from kinocell.config import RunConfig, to_dict
 from kinocell.console import say
 from kinocell.data.clips import Batch, Prepared, training_batches
 from kinocell.errors import RunError
-from kinocell.learning import optim
+from kinocell.learning import optim, parallel
 from kinocell.learning.device import choose_device, device_name
 from kinocell.locks import Lock
 from kinocell.space.cost import num_parameters
 from kinocell.space.genotype import Genotype
 from kinocell.space.network import Network
+from kinocell.space.norm import synchronise
 from kinocell.space.ops import Builder
 from kinocell.stages import folders
 from kinocell.stages.checkpoint import Checkpoints
 from kinocell.stages.epoch import SoFar
-from kinocell.stages.guards import check_finite, largest
+from kinocell.stages.guards import check_finite, check_same_weights, largest
 from kinocell.stages.model import Model, save_model, split_fingerprint, split_names
 
 
@@ -91,6 +92,7 @@ class TrainState:
         """
         self.lock.check()
         self.check("largest weight", largest(self.model.network.parameters()))
+        check_same_weights(list(self.model.network.parameters()))
         self.checkpoints.save(
             self.step,
             {
@@ -115,11 +117,15 @@ class TrainState:
         if "so_far" in saved:  # format 1 kept whole epochs only
             self.so_far = SoFar.from_dict(saved["so_far"])
             self.best_weights = saved["best_weights"]
-        if self.best_weights is not None:
+        if self.best_weights is not None and parallel.is_first():
             # The file may be of an epoch behind this checkpoint, which will be done again.
             best = copy.deepcopy(network)
             best.load_state_dict(self.best_weights)
             save_model(self.folder / "best.safetensors", replace(self.model, network=best))
+
+    def shared(self) -> Sequence[Tensor]:
+        """Nothing is compared behind every step; the weights are with every checkpoint."""
+        return []
 
     def check(self, what: str, value: Tensor, batch: Batch | None = None) -> None:
         """Raise where a value is not finite; `batch` is that of the step that is being done."""
@@ -184,6 +190,10 @@ def begin(
         decay=settings.weight_decay,
     )
     batch_size = min(settings.batch_size, len(rows))
+    parallel.part_of(batch_size, "--train.batch-size")
+    parallel.same_as_first([*network.parameters(), *network.buffers()])
+    if config.sync_bn and parallel.world() > 1:
+        synchronise(network, parallel.of_all, parallel.world())
     steps = max(round(len(rows) / batch_size), 1)
     state = TrainState(
         config=config,
@@ -210,8 +220,10 @@ def begin(
         say(
             f"train: {settings.epochs} epochs x {steps} steps, {len(rows)} videos, "
             f"{num_parameters(network):,} weights, {device_name(device)}"
+            f"{parallel.said_of(batch_size)}"
         )
-    runs.keep_rows(folder / "metrics.jsonl", "epoch", state.epoch)
+    if parallel.is_first():
+        runs.keep_rows(folder / "metrics.jsonl", "epoch", state.epoch)
     state.batches = training_batches(
         prepared,
         rows,
@@ -221,6 +233,8 @@ def begin(
         start_step=state.step,
         augment=config.augment,
         device=device,
+        part=parallel.rank(),
+        parts=parallel.world(),
     )
     return state
 
@@ -236,4 +250,5 @@ def train_settings(config: RunConfig, prepared: Prepared, genotype: Genotype) ->
         "genotype": genotype.to_dict()["nodes"],
         "mid": genotype.mid,
         **folders.augment_settings(config.augment),
+        **folders.norm_settings(config),
     }
