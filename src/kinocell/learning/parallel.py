@@ -28,17 +28,15 @@ from torch.autograd import Function
 
 from kinocell import ranks
 from kinocell.errors import ConfigError, RankError, SaidElsewhereError
+from kinocell.learning.meeting import POLL_SECONDS, notes
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 Weights = Mapping[str, Tensor]
 Loss = Callable[[Weights, Tensor], Tensor]
 
-MEETING_SECONDS = 300.0
-"""So long may the processes take to find each other."""
 SILENCE_SECONDS = 45.0
 """So long may one of them not answer; a lost connection is noticed at once."""
-POLL_SECONDS = 0.02
 
 
 def start(device: torch.device) -> None:
@@ -60,7 +58,7 @@ def start(device: torch.device) -> None:
         dist.init_process_group(
             # What is said between steps lies on the CPU also where gradients lie on a GPU.
             backend="cpu:gloo,cuda:nccl" if gpu else "gloo",
-            store=dist.distributed_c10d.PrefixStore("group", _store()),
+            store=dist.distributed_c10d.PrefixStore("group", notes()),
             rank=here.number,
             world_size=here.world,
             timeout=timedelta(seconds=SILENCE_SECONDS),
@@ -81,14 +79,6 @@ def _end() -> None:
 
 def _started() -> bool:
     return dist.is_available() and dist.is_initialized()
-
-
-@functools.cache
-def _store() -> Any:
-    """Where torchrun lets its processes leave notes for each other."""
-    from torch.distributed.rendezvous import rendezvous  # not in every build of PyTorch
-
-    return next(iter(rendezvous("env://", timeout=timedelta(seconds=MEETING_SECONDS))))[0]
 
 
 @functools.cache
@@ -324,12 +314,12 @@ def told(action: Callable[[], Value]) -> Value:
             answer.append(action())
         finally:  # an empty answer: it has failed
             with _heard():
-                _store().set(key, json.dumps(answer))
+                notes().set(key, json.dumps(answer))
         return answer[0]
     with _heard():
-        while not _store().check([key]):
+        while not notes().check([key]):
             time.sleep(POLL_SECONDS)
-        answer += json.loads(_store().get(key))
+        answer += json.loads(notes().get(key))
     if not answer:
         raise SaidElsewhereError("The first process of this run has failed, and has said why.")
     return answer[0]
