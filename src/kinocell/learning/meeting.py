@@ -1,9 +1,9 @@
 """How the processes of one start find each other, and where they leave notes.
 
 What they tell each other is `parallel`. torchrun keeps its store when it starts processes anew,
-with all their notes in it: a note of the last time would lead to those who are dead. So the notes of
-each start lie under a name of their own, which the first process makes up. Each other one gets it
-as the answer to a word that nobody has said before.
+with all their notes in it: a note of the last time would lead to those who are dead. So the notes
+of each start lie under a name of their own, which the first process makes up. Each other one gets
+it as the answer to a word that nobody has said before.
 """
 
 from __future__ import annotations
