@@ -7,8 +7,7 @@ so that is what the machine has to give), then with `prepare` and 1 and all work
     python benchmarks/prepare.py [--videos 400] [--codec jpeg] [--out prepare.json]
 
 The target is 0.9 of one process's rate times the workers. On a machine that does other things
-too, the last two columns tell
-more: CPU seconds per video of the workers and of the parent.
+too, the last two columns tell more: CPU seconds per video of the workers and of the parent.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kinocell import cli, options, presets, settings, verbs
+from kinocell import actions, cli, options, presets, settings, verbs
 from kinocell.config import RunConfig, SearchConfig, from_dict, to_dict
 from kinocell.errors import RunError
 from kinocell.signals import Stopped
@@ -293,7 +293,7 @@ def test_printed_config_is_read_back_the_same(
 def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `kinocell list` fail in a certain way."""
 
-    def action(request: verbs.Request) -> None:
+    def action(request: actions.Request) -> None:
         raise error
 
     failing = verbs.Verb(action=action, summary="Fails.")

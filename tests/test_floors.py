@@ -28,7 +28,7 @@ FLOORS = {
     2: ["data", "learning", "space"],
     3: ["baselines", "strategies"],
     4: ["stages"],
-    5: ["__init__", "__main__", "cli", "verbs"],
+    5: ["__init__", "__main__", "cli", "verbs", "actions"],
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 OUTSIDE = {

@@ -13,7 +13,8 @@ import pytest
 
 import kinocell
 from kinocell import cli, presets
-from kinocell.verbs import VERBS, Request
+from kinocell.actions import Request
+from kinocell.verbs import VERBS
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "kinocell"

@@ -16,6 +16,7 @@ from pathlib import Path
 import kinocell
 from kinocell import options as opts
 from kinocell import presets, ranks, runs, signals
+from kinocell.actions import Request
 from kinocell.config import RunConfig
 from kinocell.config_checks import check
 from kinocell.console import result, say
@@ -27,7 +28,7 @@ from kinocell.errors import (
     did_you_mean,
 )
 from kinocell.options import Option, UsageError
-from kinocell.verbs import VERBS, Request, Verb
+from kinocell.verbs import VERBS, Verb
 
 DONE, FAILED, USAGE, STOPPED, CLOSED_PIPE = 0, 1, 2, 130, 141
 SIGNALLED = 128

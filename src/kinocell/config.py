@@ -84,6 +84,11 @@ class ClipsConfig:
     workers: int = -1
     """Loader processes; 0 loads in the main process, -1 decides by the number of cores."""
 
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """One clip as the network sees it, `[c, t, h, w]`."""
+        return (3, self.segments * self.frames_per_segment, self.size_px, self.size_px)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AugmentConfig:
@@ -189,6 +194,10 @@ class SearchConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """The final network, trained from scratch."""
+
+    model: str = ""
+    """A network drawn by people (`kinocell list baselines`) to train instead of the module that
+    was found. Channels, layers, stem stride and dropout are then its own."""
 
     epochs: int = 600
     """Passes over the training videos."""

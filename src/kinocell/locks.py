@@ -25,6 +25,8 @@ if sys.platform != "win32":
     import fcntl
 
 NAME = ".lock"
+NO_RUN = "none"
+"""What torchrun calls a run that has no name."""
 
 
 class Lock:
@@ -157,6 +159,7 @@ def _ourselves() -> dict[str, Any]:
         "since": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
         "slurm_restart": int(os.environ.get("SLURM_RESTART_COUNT", 0)),
+        "elastic_run": os.environ.get("TORCHELASTIC_RUN_ID", NO_RUN),
     }
 
 
@@ -170,6 +173,9 @@ def _may_live(owner: Mapping[str, Any], *, kernel: bool) -> bool:
     ours = _ourselves()
     if owner.get("host") == ours["host"]:
         return not kernel and _runs(owner.get("pid"))
+    # torchrun starts the processes of a run anew, perhaps elsewhere, when it has ended them all.
+    if ours["elastic_run"] != NO_RUN and owner.get("elastic_run") == ours["elastic_run"]:
+        return False
     # Slurm starts a job anew, perhaps elsewhere, only when it has ended the one before.
     requeued = ours["slurm_job"] is not None and owner.get("slurm_job") == ours["slurm_job"]
     return not (requeued and ours["slurm_restart"] > owner.get("slurm_restart", 0))

@@ -1,27 +1,19 @@
-"""The verbs of the command line: what each takes, its examples, and the function behind it.
+"""The verbs of the command line: what each takes, its examples, and the action behind it.
 
-Stages are imported when their verb runs, never before: help needs no torch. How options are
-read is not here.
+How options are read is in `options.py`, what is done with them in `actions.py`.
 """
 
 from __future__ import annotations
 
-import importlib
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
+from kinocell import actions, presets
 from kinocell import options as opts
-from kinocell import presets
+from kinocell.actions import Request
 from kinocell.config import RunConfig
-from kinocell.console import result, say
-from kinocell.errors import KinocellError, VideoError, did_you_mean
-from kinocell.options import Option, UsageError
-
-if TYPE_CHECKING:
-    from kinocell.stages.predict import Prediction
+from kinocell.options import Option
 
 Decoder = Literal["auto", "pyav", "opencv"]
 
@@ -39,15 +31,6 @@ SOURCES = (
     Option(key="preset", kind=str, help=f"Complete settings: {', '.join(presets.PRESETS)}."),
     Option(key="print_config", kind=bool, help="Print the resulting settings and do nothing."),
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What was asked for: settings, the verb's own options, and the words that are no options."""
-
-    config: RunConfig
-    own: Mapping[str, Any]
-    words: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,228 +63,9 @@ class Verb:
         return [*of_config, *self.own, *(SOURCES if self.settings else ()), *COMMON]
 
 
-def _run(request: Request) -> None:
-    from kinocell.stages.pipeline import run
-
-    result(run(request.config))
-
-
-def _sweep(request: Request) -> None:
-    if len(request.words) != 1:
-        raise UsageError("Name one file that says what to sweep: kinocell sweep FILE.yaml")
-    if request.own["workers"] < 1:
-        raise UsageError(f"--workers is {request.own['workers']}; it must be at least 1.")
-    chosen = [name for name in ("dry_run", "status", "slurm", "again") if request.own[name]]
-    if len(chosen) > 1:
-        raise UsageError(f"{opts.dashed(chosen[0])} and {opts.dashed(chosen[1])}: choose one.")
-    from kinocell.stages import sweep as stage
-    from kinocell.stages.many.plan import RESULTS, read_plan
-
-    plan = read_plan(
-        Path(request.words[0]), {name: VERBS[name].visible(RunConfig()) for name in RESULTS}
-    )
-    if request.own["dry_run"]:
-        result("\n".join(stage.commands(plan)))
-    elif request.own["status"]:
-        result("\n".join(stage.status(plan)))
-    elif request.own["slurm"]:
-        result("\n".join(stage.submit(plan, request.own["workers"])))
-    else:
-        result(stage.sweep(plan, workers=request.own["workers"], again=request.own["again"]))
-
-
-def _prepare(request: Request) -> None:
-    from kinocell.stages.prepare import prepare
-
-    folder = prepare(request.config)
-    result(folder)
-
-
-def _download(request: Request) -> None:
-    from kinocell.data.collections import COLLECTIONS, download
-
-    if len(request.words) != 1:
-        raise UsageError(f"Name one collection: {', '.join(COLLECTIONS)}.")
-    (name,) = request.words
-    folder = Path(request.own["to"] or name)
-    result(download(name, folder, request.own["mirror"] or ""))
-    say(f"Next: kinocell prepare --dataset {name} --root {folder}")
-
-
-def _search(request: Request) -> None:
-    from kinocell.stages.search import search
-
-    search(request.config)
-    result(Path(request.config.out) / "search" / "genotype.json")
-
-
-def _derive(request: Request) -> None:
-    from kinocell.stages.derive import derive
-
-    derive(request.config)
-    result(Path(request.config.out) / "search" / "genotype.json")
-
-
-def _train(request: Request) -> None:
-    from kinocell.space.genotype import Genotype
-    from kinocell.stages.train import train
-
-    path = request.own["genotype"]
-    weights = train(request.config, genotype=Genotype.load(Path(path)) if path else None)
-    result(weights)
-
-
-def _evaluate(request: Request) -> None:
-    from kinocell.stages.evaluate import evaluate
-
-    evaluate(request.config)
-    result(Path(request.config.out) / "evaluate" / "scores.json")
-
-
-def _check(request: Request) -> None:
-    if len(request.words) != 1:
-        raise UsageError("Name one folder, csv or video file.")
-    own = request.own
-    for name, least in (("clip_frames", 1), ("workers", 0)):
-        if own[name] < least:
-            raise UsageError(f"{opts.dashed(name)} is {own[name]}; it must be at least {least}.")
-    if not own["limit_seconds"] > 0:
-        raise UsageError(f"--limit-seconds is {own['limit_seconds']:g}; it must be above 0.")
-    from kinocell.stages.check import check
-    from kinocell.stages.checked import leak_lines, table, write_csv
-
-    found = check(
-        request.words[0],
-        clip_frames=own["clip_frames"],
-        workers=own["workers"],
-        limit_seconds=own["limit_seconds"],
-        decoder=own["decoder"],
-        dataset=own["dataset"],
-        split=own["split"],
-    )
-    write_csv(Path(own["csv"]), found)
-    result("\n".join([*table(found), *leak_lines(found)]))
-    say(f"check: every video with its class and notes is in {own['csv']}")
-    if problems := found.problems():
-        raise KinocellError(" ".join(problems))
-
-
-def _show(request: Request) -> None:
-    if len(request.words) != 1:
-        raise UsageError("Name one run folder, prepared folder, folder of videos, or csv.")
-    if request.own["rows"] < 1:
-        raise UsageError(f"--rows is {request.own['rows']}; it must be at least 1.")
-    from kinocell.stages.show import show
-
-    result(show(request.config, request.words[0], clips_per_class=request.own["rows"]))
-
-
-def _report(request: Request) -> None:
-    from kinocell.stages.report import report
-
-    result(report(request.config))
-
-
-def _predict(request: Request) -> None:
-    if not request.words:
-        raise UsageError("Name at least one video file.")
-    if not request.own["run"]:
-        raise UsageError("Name the run folder that holds the network: --run DIR.")
-    for name, least in (("top", 1), ("views", 0)):
-        if request.own[name] < least:
-            raise UsageError(f"--{name} is {request.own[name]}; it must be at least {least}.")
-    from kinocell.stages.predict import load, predict
-
-    model = load(Path(request.own["run"]))
-    bad = 0
-    for word in request.words:
-        try:
-            (found,) = predict(
-                model,
-                [Path(word)],
-                top=request.own["top"],
-                views=request.own["views"],
-                decoder=request.own["decoder"],
-            )
-        except VideoError as error:
-            # One unreadable file among hundreds must not cost the others; the exit code tells.
-            bad += 1
-            say(f"kinocell: {error}")
-        else:
-            result(_as_json(found) if request.own["json"] else _as_text(found))
-    if bad:
-        raise KinocellError(f"{bad} of {len(request.words)} files could not be read.")
-
-
-def _as_json(found: Prediction) -> str:
-    classes = [{"class": name, "probability": share} for name, share in found.classes]
-    row = {"path": found.path, "num_frames": found.num_frames, "classes": classes}
-    return json.dumps(row, ensure_ascii=False)
-
-
-def _as_text(found: Prediction) -> str:
-    return f"{found.path}: " + ", ".join(f"{name} {share:.3f}" for name, share in found.classes)
-
-
-def _cost(request: Request) -> None:
-    if not request.words:
-        raise UsageError("Name at least one model; `kinocell list baselines` shows those drawn.")
-    least = {"classes": 1, "frames": 1, "size_px": 8, "channels": 1, "layers": 1, "repeats": 0}
-    for name, bound in least.items():
-        if request.own[name] < bound:
-            raise UsageError(
-                f"{opts.dashed(name)} is {request.own[name]}; it must be at least {bound}."
-            )
-    from kinocell.stages.cost import Protocol, as_text, cost
-
-    shared = {name: value for name, value in request.own.items() if name != "json"}
-    protocol = Protocol(**shared)
-    rows = []
-    for row in cost(request.words, protocol):
-        if request.own["json"]:
-            result(json.dumps(row.to_dict(), ensure_ascii=False))
-        rows.append(row)
-    if not request.own["json"]:
-        result(as_text(rows, protocol))
-
-
-def _list(request: Request) -> None:
-    kinds: dict[str, Callable[[], Mapping[str, object]]] = {
-        "presets": lambda: presets.PRESETS,
-        "strategies": lambda: _table("kinocell.strategies.table", "STRATEGIES"),
-        "ops": lambda: _table("kinocell.space.ops", "OPS"),
-        "datasets": lambda: _table("kinocell.data.datasets", "DATASETS"),
-        "baselines": lambda: _table("kinocell.baselines.table", "BASELINES"),
-        "collections": lambda: _table("kinocell.data.collections", "COLLECTIONS"),
-    }
-    for word in request.words:
-        if word not in kinds:
-            raise UsageError(
-                f"There is no list of {word!r}.{did_you_mean(word, list(kinds))} "
-                f"Known: {', '.join(kinds)}."
-            )
-    for kind in request.words or kinds:
-        result(f"{kind}:")
-        for name, entry in kinds[kind]().items():
-            result("\n".join(opts.aligned(name, _about(entry))))
-
-
-def _about(entry: object) -> str:
-    """One sentence: a record's field `about`, or the docstring of a function or class."""
-    if about := getattr(entry, "about", ""):
-        return str(about)
-    doc = entry.__doc__ if callable(entry) else None
-    return (doc or "-").strip().split("\n\n")[0]
-
-
-def _table(module: str, name: str) -> Mapping[str, object]:
-    table: Mapping[str, object] = getattr(importlib.import_module(module), name)
-    return table
-
-
 VERBS: dict[str, Verb] = {
     "run": Verb(
-        action=_run,
+        action=actions.run,
         summary="The whole job: prepare, search, derive, train, evaluate, report.",
         settings=("*",),
         examples=(
@@ -313,7 +77,7 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "sweep": Verb(
-        action=_sweep,
+        action=actions.sweep,
         summary="Many runs from one file: seeds x strategies x settings.",
         own=(
             Option(
@@ -334,7 +98,7 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "check": Verb(
-        action=_check,
+        action=actions.check,
         summary="Decode all videos of a folder or csv, classify them, find leaks.",
         own=(
             Option(
@@ -372,7 +136,7 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "show": Verb(
-        action=_show,
+        action=actions.show,
         summary="Write a contact sheet per class: the clips that training draws.",
         settings=(
             *("out", "seed", "dataset", "split", "clips", "augment", "evaluate.views"),
@@ -390,7 +154,7 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "prepare": Verb(
-        action=_prepare,
+        action=actions.prepare,
         summary="Decode every video once, into the frame store.",
         settings=("data", "dataset", "split", "out", "prepared", "seed", "prepare", "synthetic"),
         section="prepare",
@@ -406,7 +170,7 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "search": Verb(
-        action=_search,
+        action=actions.search,
         summary="Search one module by gradient descent.",
         settings=(*TRAINING, "search"),
         section="search",
@@ -418,14 +182,14 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "derive": Verb(
-        action=_derive,
+        action=actions.derive,
         summary="Choose the module among those of the search's epochs.",
         settings=("out", "search.choose"),
         section="search",
         examples=(("kinocell derive --out my-run --choose last", "the last epoch's module"),),
     ),
     "train": Verb(
-        action=_train,
+        action=actions.train,
         summary="Train the final network from scratch.",
         settings=(*TRAINING, "train"),
         section="train",
@@ -442,17 +206,21 @@ VERBS: dict[str, Verb] = {
                 "kinocell train --out other --prepared my-run/prepare --genotype found.json",
                 "a module that was found before",
             ),
+            (
+                "kinocell train --out c3d-run --prepared my-run/prepare --model c3d",
+                "a network drawn by people",
+            ),
         ),
     ),
     "evaluate": Verb(
-        action=_evaluate,
+        action=actions.evaluate,
         summary="Score the trained network on the test split.",
         settings=("out", "prepared", "split", "device", "evaluate"),
         section="evaluate",
         examples=(("kinocell evaluate --out my-run --views 5", "five clips per video"),),
     ),
     "download": Verb(
-        action=_download,
+        action=actions.download,
         summary="Fetch a public collection of videos; goes on where it stopped.",
         own=(
             Option(key="to", kind=str, help="Folder for the archive. Empty: the name."),
@@ -468,7 +236,7 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "predict": Verb(
-        action=_predict,
+        action=actions.predict,
         summary="Name the action in video files, with a trained network.",
         own=(
             Option(key="run", kind=str, help="Folder of a run that has been trained."),
@@ -490,13 +258,13 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "report": Verb(
-        action=_report,
+        action=actions.report,
         summary="Write report.html, one page about the run.",
         settings=("out",),
         examples=(("kinocell report --out my-run", "works on a laptop without the videos"),),
     ),
     "cost": Verb(
-        action=_cost,
+        action=actions.cost,
         summary="What networks cost: parameters, MiB, multiply-adds, time.",
         own=(
             Option(
@@ -528,7 +296,7 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "list": Verb(
-        action=_list,
+        action=actions.list_names,
         summary="What there is to choose from: presets, ops, datasets and more.",
         words="[WHAT...]",
         examples=(("kinocell list ops", "the operators of the search space"),),

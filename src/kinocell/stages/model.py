@@ -22,9 +22,9 @@ from kinocell.config import ClipsConfig, RunConfig, from_dict, to_dict
 from kinocell.data.manifest import SPLIT_WORDS, UNUSED, Manifest
 from kinocell.errors import RunError
 from kinocell.space.genotype import Genotype
-from kinocell.space.network import Network
 from kinocell.space.ops import OPS, Builder
 from kinocell.stages import folders
+from kinocell.stages.networks import build, check_baseline
 
 FORMAT = 1
 MOST_LISTED = 100_000
@@ -39,7 +39,10 @@ class Model:
     """A network and how to feed it."""
 
     network: nn.Module
-    genotype: Genotype
+    genotype: Genotype | None
+    """The module; None for a network drawn by people."""
+    baseline: str
+    """Its name; empty for the network of a module."""
     class_names: tuple[str, ...]
     """In the order of the network's outputs."""
     clips: ClipsConfig
@@ -50,7 +53,7 @@ class Model:
     split: str
     """Fingerprint of the videos' split that it was trained on, see `split_fingerprint`."""
     settings: Mapping[str, Any]
-    """Arguments of `Network` besides genotype and classes."""
+    """What builds the network besides genotype or name, and classes: see `network_settings`."""
     config: RunConfig
     """All settings of the run that trained it; in the file without its folders."""
     splits: Mapping[str, str]
@@ -84,7 +87,8 @@ def save_model(path: Path, model: Model) -> None:
     """Write weights and metadata atomically."""
     metadata = {
         "format": FORMAT,
-        "genotype": model.genotype.to_dict(),
+        "genotype": model.genotype.to_dict() if model.genotype else None,
+        "baseline": model.baseline,
         "class_names": list(model.class_names),
         "clips": folders.clip_settings(model.clips),
         "short_side_px": model.short_side_px,
@@ -129,12 +133,18 @@ def load_model(path: Path, *, ops: Mapping[str, Builder] = OPS) -> Model:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if metadata["format"] != FORMAT:
             raise RunError(f"{path} has format {metadata['format']}, this kinocell reads {FORMAT}.")
-        genotype = Genotype.from_dict(metadata["genotype"], where=str(path))
-        network = Network(genotype, len(metadata["class_names"]), ops=ops, **metadata["settings"])
+        baseline = metadata.get("baseline", "")
+        if baseline:
+            check_baseline(baseline)
+        genotype = None if baseline else Genotype.from_dict(metadata["genotype"], where=str(path))
+        network = build(
+            genotype or baseline, len(metadata["class_names"]), metadata["settings"], ops=ops
+        )
         network.load_state_dict(weights)
         return Model(
             network=network.eval(),
             genotype=genotype,
+            baseline=baseline,
             class_names=tuple(metadata["class_names"]),
             clips=from_dict(ClipsConfig, metadata["clips"], str(path)),
             short_side_px=metadata["short_side_px"],

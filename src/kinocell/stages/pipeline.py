@@ -12,6 +12,7 @@ from kinocell.data.manifest_csv import ALL
 from kinocell.errors import ConfigError
 from kinocell.stages import folders
 from kinocell.stages.evaluate import evaluate
+from kinocell.stages.networks import check_baseline
 from kinocell.stages.prepare import prepare
 from kinocell.stages.report import report
 from kinocell.stages.search import search
@@ -20,6 +21,8 @@ from kinocell.stages.train import train
 
 def run(config: RunConfig) -> Path:
     """Prepare, search, derive, train, evaluate, report. Finished stages are not done again.
+
+    Where `train.model` names a network drawn by people, nothing is searched.
 
     Args:
         config: All settings; `presets` has complete ones.
@@ -36,10 +39,13 @@ def run(config: RunConfig) -> Path:
             "run takes one split. Fill a store once with `kinocell prepare --split all --prepared "
             "DIR`, then run each: --prepared DIR --split N"
         )
+    if config.train.model:
+        check_baseline(config.train.model)
     start = time.monotonic()
     folders.remember(config, anew=False)
     prepare(config)
-    search(config)
+    if not config.train.model:
+        search(config)
     train(config)
     evaluate(config)
     folders.remember(config)  # only settings that every stage has accepted

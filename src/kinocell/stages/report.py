@@ -50,7 +50,11 @@ def report(config: RunConfig) -> Path:
     config = remembered(config)
     scores = _json_if_there(out / "evaluate" / "scores.json")
     found = _genotype_if_there(out / "search" / "genotype.json")
-    genotype = trained_genotype(out / "train" / "best.safetensors") or found
+    trained = trained_network(out / "train" / "best.safetensors")
+    genotype = trained if isinstance(trained, Genotype) else found
+    baseline = trained if isinstance(trained, str) else ""
+    if baseline:  # whatever was searched here before is not what was trained
+        genotype = None
     search, search_charts = search_part(out / "search", found)
     train, train_charts = train_part(out / "train")
     fields = train["done"]["fields"] if train and train["done"] else ()
@@ -65,6 +69,7 @@ def report(config: RunConfig) -> Path:
         "skipped": skipped(folders.prepared_folder(config) / "skipped.csv"),
         "module_text": drawing.text(genotype) if genotype else None,
         "kept": figures.kept_operators(genotype, fields) if genotype else [],
+        "baseline": baseline,
         "by_hand": genotype is not None and (found is None or genotype.nodes != found.nodes),
         "search": search,
         "train": train,
@@ -93,8 +98,8 @@ def remembered(config: RunConfig) -> RunConfig:
     return dataclasses.replace(from_dict(RunConfig, values, str(path)), out=config.out)
 
 
-def trained_genotype(weights: Path) -> Genotype | None:
-    """The module that was trained, which need not be the one that was found.
+def trained_network(weights: Path) -> Genotype | str | None:
+    """The module that was trained, which need not be the one that was found; or a baseline's name.
 
     Raises:
         RunError: The weights file is damaged.
@@ -108,6 +113,8 @@ def trained_genotype(weights: Path) -> Genotype | None:
         raise RunError(
             f"{weights} is damaged or not a kinocell model ({error}). Train again, or copy it anew."
         ) from error
+    if baseline := metadata.get("baseline"):
+        return str(baseline)
     return Genotype.from_dict(metadata["genotype"], where=str(weights))
 
 

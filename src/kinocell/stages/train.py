@@ -14,7 +14,14 @@ import torch.nn.functional as F
 from kinocell import runs
 from kinocell.config import RunConfig
 from kinocell.console import Table, duration, progress, say
-from kinocell.data.clips import Batch, as_input, open_prepared, test_batches, training_input
+from kinocell.data.clips import (
+    Batch,
+    Prepared,
+    as_input,
+    open_prepared,
+    test_batches,
+    training_input,
+)
 from kinocell.learning import optim, parallel
 from kinocell.learning.device import choose_device, deterministic, device_name
 from kinocell.learning.draws import draws
@@ -29,7 +36,8 @@ from kinocell.stages import folders
 from kinocell.stages.epoch import SoFar, keep_where_due, whole_run
 from kinocell.stages.guards import largest, warn_of_slow_loader
 from kinocell.stages.model import save_model
-from kinocell.stages.train_state import TrainState, begin, found_genotype, train_settings
+from kinocell.stages.networks import check_baseline_fits, chosen_genotype
+from kinocell.stages.train_state import TrainState, begin, train_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +53,7 @@ class TrainEpoch:
 def train(
     config: RunConfig, *, genotype: Genotype | None = None, ops: Mapping[str, Builder] = OPS
 ) -> Path:
-    """Train the network of a genotype from scratch.
+    """Train the network of a genotype, or the one that `train.model` names, from scratch.
 
     Args:
         config: `out`, `seed`, `device`, `clips` and `train` are used.
@@ -58,10 +66,9 @@ def train(
     """
     device = choose_device(config.device)
     parallel.start(device)
-    genotype = genotype or found_genotype(config)
+    genotype = chosen_genotype(config, genotype)
     folder = folders.train_folder(config)
-    prepared = open_prepared(folders.prepared_folder(config), config.split)
-    settings = train_settings(config, prepared, genotype)
+    settings = train_settings(config, _opened(config), genotype)
     if parallel.told(lambda: runs.stage_is_done(folder, settings, device=device_name(device))):
         say(f"train: done already, see {folder}")
         return folder / "best.safetensors"
@@ -97,8 +104,8 @@ def train_epochs(
     """
     device = choose_device(config.device)
     parallel.start(device)
-    genotype = genotype or found_genotype(config)
-    prepared = open_prepared(folders.prepared_folder(config), config.split)
+    genotype = chosen_genotype(config, genotype)
+    prepared = _opened(config)
     folder = folders.train_folder(config)
     settings = train_settings(config, prepared, genotype)
     parallel.told(lambda: runs.stage_is_done(folder, settings, device=device_name(device)))
@@ -108,6 +115,15 @@ def train_epochs(
             yield _epoch(state)
         if parallel.is_first():
             _finish(state)
+
+
+def _opened(config: RunConfig) -> Prepared:
+    """The videos; a baseline that cannot take their clips is refused before anything is written."""
+    prepared = open_prepared(folders.prepared_folder(config), config.split)
+    if config.train.model:
+        manifest = prepared.manifest
+        check_baseline_fits(config, len(manifest.class_names), len(manifest.rows("train")))
+    return prepared
 
 
 def _epoch(state: TrainState) -> TrainEpoch:
@@ -221,10 +237,10 @@ def _validate(state: TrainState, asked: Asked) -> LossAndAccuracy:
 
 def _finish(state: TrainState) -> None:
     save_model(state.folder / "last.safetensors", state.model)
-    network, clips = state.model.network, state.config.clips
-    shape = (3, clips.segments * clips.frames_per_segment, clips.size_px, clips.size_px)
+    network, shape = state.model.network, state.config.clips.shape
     time_of_one = latency(network, shape, device=state.device)
-    kept = [connection.op for connection in state.model.genotype.kept()]
+    genotype = state.model.genotype
+    kept = [connection.op for connection in genotype.kept()] if genotype else []
     newest = state.checkpoints.newest()
     assert newest is not None  # each epoch ends with one
     state.checkpoints.prune(1)

@@ -20,13 +20,11 @@ from kinocell import runs
 from kinocell.config import RunConfig, to_dict
 from kinocell.console import say
 from kinocell.data.clips import Batch, Prepared, training_batches
-from kinocell.errors import RunError
 from kinocell.learning import optim, parallel
 from kinocell.learning.device import choose_device, device_name
 from kinocell.locks import Lock
 from kinocell.space.cost import num_parameters
 from kinocell.space.genotype import Genotype
-from kinocell.space.network import Network
 from kinocell.space.norm import synchronise
 from kinocell.space.ops import Builder
 from kinocell.stages import folders
@@ -34,21 +32,7 @@ from kinocell.stages.checkpoint import Checkpoints
 from kinocell.stages.epoch import SoFar
 from kinocell.stages.guards import check_finite, check_same_weights, largest
 from kinocell.stages.model import Model, save_model, split_fingerprint, split_names
-
-
-def found_genotype(config: RunConfig) -> Genotype:
-    """The module that this run's search has found.
-
-    Raises:
-        RunError: There was no search in this folder.
-    """
-    path = folders.search_folder(config) / "genotype.json"
-    if not path.exists():
-        raise RunError(
-            f"{path} does not exist. Run `kinocell search --out {config.out}` first, or name a "
-            "module with --genotype FILE."
-        )
-    return Genotype.load(path)
+from kinocell.stages.networks import build, network_settings
 
 
 @dataclass(slots=True, kw_only=True)
@@ -144,7 +128,7 @@ class TrainState:
 def begin(
     config: RunConfig,
     prepared: Prepared,
-    genotype: Genotype,
+    genotype: Genotype | None,
     ops: Mapping[str, Builder],
     lock: Lock,
 ) -> TrainState:
@@ -154,26 +138,17 @@ def begin(
     device = choose_device(config.device)
     manifest = prepared.manifest
     rows = manifest.rows("train")
-    arguments = {
-        "channels": settings.channels,
-        "layers": settings.layers,
-        "stem_stride": settings.stem_stride,
-        "dropout": settings.dropout,
-    }
+    batch_size = min(settings.batch_size, len(rows))
+    arguments = network_settings(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        network = Network(
-            genotype,
-            len(manifest.class_names),
-            channels=settings.channels,
-            layers=settings.layers,
-            stem_stride=settings.stem_stride,
-            dropout=settings.dropout,
-            ops=ops,
-        ).to(device)
+        design = genotype or settings.model
+        network = build(design, len(manifest.class_names), arguments, ops=ops)
+    network = network.to(device)
     model = Model(
         network=network,
         genotype=genotype,
+        baseline=settings.model,
         class_names=manifest.class_names,
         clips=config.clips,
         short_side_px=prepared.store.settings.short_side_px,
@@ -189,7 +164,6 @@ def begin(
         momentum=settings.momentum,
         decay=settings.weight_decay,
     )
-    batch_size = min(settings.batch_size, len(rows))
     parallel.part_of(batch_size, "--train.batch-size")
     parallel.same_as_first([*network.parameters(), *network.buffers()])
     if config.sync_bn and parallel.world() > 1:
@@ -218,7 +192,8 @@ def begin(
         say(f"train: goes on behind {state.so_far.where(state.epoch, settings.epochs, steps)}")
     else:
         say(
-            f"train: {settings.epochs} epochs x {steps} steps, {len(rows)} videos, "
+            f"train: {settings.model + ', ' if settings.model else ''}"
+            f"{settings.epochs} epochs x {steps} steps, {len(rows)} videos, "
             f"{num_parameters(network):,} weights, {device_name(device)}"
             f"{parallel.said_of(batch_size)}"
         )
@@ -239,7 +214,9 @@ def begin(
     return state
 
 
-def train_settings(config: RunConfig, prepared: Prepared, genotype: Genotype) -> dict[str, Any]:
+def train_settings(
+    config: RunConfig, prepared: Prepared, genotype: Genotype | None
+) -> dict[str, Any]:
     """What a training depends on."""
     return {
         "seed": config.seed,
@@ -247,8 +224,8 @@ def train_settings(config: RunConfig, prepared: Prepared, genotype: Genotype) ->
         "videos": folders.prepared_contents(prepared.folder),
         "clips": folders.clip_settings(config.clips),
         "train": to_dict(config.train),
-        "genotype": genotype.to_dict()["nodes"],
-        "mid": genotype.mid,
+        "genotype": genotype.to_dict()["nodes"] if genotype else None,
+        "mid": genotype.mid if genotype else None,
         **folders.augment_settings(config.augment),
         **folders.norm_settings(config),
     }
