@@ -32,8 +32,8 @@ Tiny = Callable[..., RunConfig]
 Outcome = Callable[[Path], dict[str, Any]]
 
 PROCESSES = 2
-LONG: dict[str, Any] = {"search": {"strategy": "first", "epochs": 6}, "checkpoint_minutes": 1e-9}
-"""12 steps with a checkpoint behind each."""
+LONG: dict[str, Any] = {"search": {"strategy": "first", "epochs": 8}, "checkpoint_minutes": 1e-9}
+"""16 steps with a checkpoint behind each."""
 GONE = "A process of this run has ended, or has not answered for 45 seconds"
 
 
@@ -123,7 +123,7 @@ def doubled_clips(function):
 
 search_state.SuperNet = doubled(search_state.SuperNet)
 search_state.initial_alphas = doubled(search_state.initial_alphas)
-train_state.Network = doubled(train_state.Network)
+train_state.build = doubled(train_state.build)
 search.training_input = doubled_clips(search.training_input)
 train.training_input = doubled_clips(train.training_input)
 
@@ -217,7 +217,7 @@ def test_first_process_alone_talks_and_says_how_the_batch_is_cut(
 ) -> None:
     folder, result, talk = undisturbed
     assert talk.count("batch 4 = 2 x 2") == 1
-    assert talk.count("6/6") == 1
+    assert talk.count("8/8") == 1
     assert result.split() == [str(folder / "search/genotype.json")]
 
 
@@ -230,7 +230,7 @@ def test_run_folder_is_written_once(
     assert names == {path.name for path in (Path(tiny_run.out) / "search").iterdir()}
     for name in ("metrics", "genotypes"):
         rows = runs.read_jsonl(folder / f"{name}.jsonl")
-        assert [row["epoch"] for row in rows] == list(range(6))
+        assert [row["epoch"] for row in rows] == list(range(8))
 
 
 # --- what goes wrong ---------------------------------------------------------------------------
@@ -242,7 +242,7 @@ def test_stop_of_one_process_ends_all_behind_the_same_step(
     """With loader processes in each, and the same command ends as if nothing had happened."""
     config = tiny(tmp_path / "run", clips={"workers": 1}, **LONG)
     process = torchrun(kinocell("search", config))
-    until(process, " 2/6 ")
+    until(process, " 2/8 ")
     os.kill(pid_of(process, 1), signal.SIGTERM)
     talk = ended(process, 1)  # torchrun's own code; those of its processes are in its table
     assert re.findall(r"exitcode +: (-?\d+)", talk) == ["143", "143"]
@@ -256,7 +256,7 @@ def test_stop_of_one_process_ends_all_behind_the_same_step(
 def test_stop_of_torchrun_ends_all_with_a_checkpoint(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny(tmp_path / "run", **{**LONG, "checkpoint_minutes": 60.0})
     process = torchrun(kinocell("search", config))
-    until(process, " 1/6 ")
+    until(process, " 1/8 ")
     process.send_signal(signal.SIGTERM)
     talk = ended(process, 1)
     assert talk.count("kinocell: stopping behind this step, with a checkpoint") == 1
@@ -274,7 +274,7 @@ def test_killed_process_ends_the_others_and_an_elastic_start_goes_on_bit_for_bit
 ) -> None:
     config = tiny(tmp_path / "run", **LONG)
     process = torchrun(kinocell("search", config), "--max-restarts", "1")
-    until(process, " 2/6 ")
+    until(process, " 2/8 ")
     os.kill(pid_of(process, rank), signal.SIGKILL)
     talk = ended(process, 0)
     assert talk.count(f"{GONE} (noticed by rank {1 - rank} of 2)") == 1

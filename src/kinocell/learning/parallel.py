@@ -293,6 +293,21 @@ def check_same(what: str, found: int, highest: int, lowest: int) -> None:
         )
 
 
+def check_same_settings(settings: Mapping[str, Any]) -> None:
+    """Stop where the ranks were not asked for the same.
+
+    Raises:
+        RankError: On all ranks.
+    """
+    bits = zlib.crc32(json.dumps(settings, sort_keys=True).encode())
+    highest, lowest = largest([bits, -bits])
+    if highest != -lowest:
+        raise RankError(
+            f"The {world()} processes of this run have different settings. Type the same command "
+            "everywhere, and let every machine see the same --out, which remembers settings."
+        )
+
+
 # --- the first rank's word ---------------------------------------------------------------------
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kinocell import ranks, runs
 from kinocell.config import AugmentConfig, ClipsConfig, RunConfig, to_dict
+from kinocell.learning import parallel
 from kinocell.learning.device import choose_device, device_name
 from kinocell.stages.checkpoint import Checkpoints
 
@@ -43,6 +45,18 @@ def evaluate_folder(config: RunConfig) -> Path:
 def checkpoints(folder: Path, config: RunConfig) -> Checkpoints:
     """The checkpoints of one stage."""
     return Checkpoints(folder, keep=config.checkpoints_kept, minutes=config.checkpoint_minutes)
+
+
+def stage_is_done(folder: Path, settings: Mapping[str, Any], config: RunConfig) -> bool:
+    """`runs.stage_is_done` of a stage that several processes may share: done by the first of them.
+
+    Raises:
+        RunError: The folder holds another config.
+        RankError: The processes do not have the same settings.
+    """
+    device = device_name(choose_device(config.device))
+    parallel.check_same_settings(settings)
+    return parallel.told(lambda: runs.stage_is_done(folder, settings, device=device))
 
 
 def remember(config: RunConfig, *, anew: bool = True) -> None:

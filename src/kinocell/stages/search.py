@@ -37,7 +37,7 @@ from kinocell.stages import folders
 from kinocell.stages.derive import choose
 from kinocell.stages.epoch import SoFar, keep_where_due, whole_run
 from kinocell.stages.guards import largest, warn_of_slow_loader
-from kinocell.stages.search_state import SearchState, begin, search_settings, searching_device
+from kinocell.stages.search_state import SearchState, begin, search_settings
 from kinocell.strategies.outer import Weights
 from kinocell.strategies.relax import entropy, max_entropy
 from kinocell.strategies.strategy import Strategy
@@ -77,8 +77,7 @@ def search(
     settings = search_settings(
         config, open_prepared(folders.prepared_folder(config), config.split), space, strategy
     )
-    device = searching_device(config)
-    if parallel.told(lambda: runs.stage_is_done(folder, settings, device=device)):
+    if folders.stage_is_done(folder, settings, config):
         say(f"search: done already, see {folder}")
         return _chosen(config)
     columns = ("epoch", "loss", "acc", "held", "acc", "entropy", "skips", "s/step", "data")
@@ -128,8 +127,7 @@ def search_epochs(
     prepared = open_prepared(folders.prepared_folder(config), config.split)
     folder = folders.search_folder(config)
     settings = search_settings(config, prepared, space, strategy)
-    device = searching_device(config)
-    parallel.told(lambda: runs.stage_is_done(folder, settings, device=device))
+    folders.stage_is_done(folder, settings, config)
     with only_run(folder) as lock, whole_run():
         state = begin(config, prepared, space, strategy, lock)
         while state.epoch < config.search.epochs:

@@ -262,8 +262,3 @@ def _written_at(builder: Any) -> str:
 def name_of(config: RunConfig, strategy: Strategy | None) -> str:
     """The strategy's name in settings and results."""
     return config.search.strategy if strategy is None else OWN
-
-
-def searching_device(config: RunConfig) -> str:
-    """The name of the device that this config asks for."""
-    return device_name(choose_device(config.device))

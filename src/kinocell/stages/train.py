@@ -64,12 +64,11 @@ def train(
         OUT/train/best.safetensors. Best is the epoch with the highest accuracy on the valid split;
         where there is none, the one with the lowest training loss. The test split is not read.
     """
-    device = choose_device(config.device)
-    parallel.start(device)
+    parallel.start(choose_device(config.device))
     genotype = chosen_genotype(config, genotype)
     folder = folders.train_folder(config)
     settings = train_settings(config, _opened(config), genotype)
-    if parallel.told(lambda: runs.stage_is_done(folder, settings, device=device_name(device))):
+    if folders.stage_is_done(folder, settings, config):
         say(f"train: done already, see {folder}")
         return folder / "best.safetensors"
     table = Table(("epoch", "loss", "acc", "valid", "acc", "lr", "s/step", "data"))
@@ -102,13 +101,12 @@ def train_epochs(
 
     Checkpoints and the lock of the folder are as in `search_epochs`.
     """
-    device = choose_device(config.device)
-    parallel.start(device)
+    parallel.start(choose_device(config.device))
     genotype = chosen_genotype(config, genotype)
     prepared = _opened(config)
     folder = folders.train_folder(config)
     settings = train_settings(config, prepared, genotype)
-    parallel.told(lambda: runs.stage_is_done(folder, settings, device=device_name(device)))
+    folders.stage_is_done(folder, settings, config)
     with only_run(folder) as lock, whole_run():
         state = begin(config, prepared, genotype, ops, lock)
         while state.epoch < config.train.epochs:
