@@ -24,6 +24,7 @@ from kinocell.config import SyntheticConfig
 from kinocell.data import decode, synthetic
 from kinocell.data.encoding import encode_frames
 from kinocell.data.frames import FrameStore, StoreSettings
+from kinocell.data.scenes import pixels
 from kinocell.data.store_writer import StoreWriter
 
 VIDEOS = 20
@@ -35,7 +36,7 @@ SHORT_SIDE_PX, LONG_SIDE_PX = 128, 171
 def resized_scene(number: int) -> list[np.ndarray]:
     """A synthetic video, repeated and cut to frames of 128 x 171."""
     scenes = synthetic.all_scenes(Path(), SyntheticConfig())
-    small = synthetic.frames(scenes[number])
+    small = pixels(scenes[number])
     tiled = np.tile(small, (1, 2, 3, 1))[:, :SHORT_SIDE_PX, :LONG_SIDE_PX]
     return [np.ascontiguousarray(frame) for frame in tiled]
 

@@ -31,6 +31,7 @@ from kinocell.data import decode, manifest, synthetic
 from kinocell.data.clips import Prepared, training_batches, training_input
 from kinocell.data.encoding import encode_frames
 from kinocell.data.frames import FrameStore, StoreSettings
+from kinocell.data.scenes import pixels
 from kinocell.data.store_writer import StoreWriter
 
 Codec = Literal["jpeg", "raw"]
@@ -51,7 +52,7 @@ def made_up(folder: Path, codec: Codec) -> Prepared:
     scenes = synthetic.all_scenes(Path(), SyntheticConfig())
     pictures = []
     for scene in scenes[:: len(scenes) // 40]:
-        tiled = np.tile(synthetic.frames(scene)[:FRAMES], (1, 2, 3, 1))
+        tiled = np.tile(pixels(scene)[:FRAMES], (1, 2, 3, 1))
         pictures.append(np.ascontiguousarray(tiled[:, :SHORT_SIDE_PX, :LONG_SIDE_PX]))
     writer.begin()
     for number in range(VIDEOS):

@@ -29,6 +29,7 @@ from kinocell.config import PrepareConfig, RunConfig, SyntheticConfig
 from kinocell.data import synthetic, video_writer
 from kinocell.data.datasets import folder_dataset
 from kinocell.data.parts import VideoTask, encode_video
+from kinocell.data.scenes import pixels
 from kinocell.data.workers import num_cores
 from kinocell.stages.prepare import prepare
 
@@ -46,7 +47,7 @@ def write_videos(folder: Path, count: int) -> None:
         path = folder / "ab"[number // 2 % 2] / f"{number:04d}.{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         if number < DIFFERENT:
-            small = synthetic.frames(scenes[number * 7])
+            small = pixels(scenes[number * 7])
             steps = np.arange(NUM_FRAMES) % len(small)
             tiled = np.tile(small, (1, 4, 5, 1))[steps, :HEIGHT_PX, :WIDTH_PX]
             video_writer.write_frames(path, tiled, FRAMES_PER_SECOND)

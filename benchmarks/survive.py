@@ -39,7 +39,7 @@ from kinocell.stages.search import search
 from kinocell.stages.train import train
 
 STAGES = ("search", "train")
-TIMES = {"seconds", "step_seconds", "data_share", "milliseconds", "milliseconds_p90"}
+TIMES = {"seconds", "step_seconds", "data_share", "milliseconds", "milliseconds_p90", "latencies"}
 CHECKPOINTS_PER_RUN = 12
 """Of the small runs that are killed, besides those at the ends of epochs."""
 TIMED_SAVES = 20

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from kinocell.config import PrepareConfig, RunConfig, from_dict
 from kinocell.data.clips import Prepared, open_prepared
-from kinocell.data.synthetic import MOTIONS
+from kinocell.data.motions import MOTIONS
 from kinocell.stages.evaluate import evaluate
 from kinocell.stages.prepare import prepare
 from kinocell.stages.search import search

@@ -7,11 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from kinocell import actions, cli, options, presets, settings, verbs
+from kinocell import actions, cli, options, presets, recipes, settings, verbs
 from kinocell.config import RunConfig, SearchConfig, from_dict, to_dict
 from kinocell.errors import RunError
 from kinocell.signals import Stopped
@@ -104,8 +105,14 @@ def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> N
         ("run --flip=perhaps", "--flip is 'perhaps'; it takes true or false."),
         ("run --input diference", "it takes rgb or difference. Did you mean 'difference'?"),
         ("run --preset dmo", "no preset 'dmo'. Did you mean 'demo'? Known: demo, small, paper."),
+        (
+            "train --recipe moderm",
+            "no recipe 'moderm'. Did you mean 'modern'? Known: paper, modern.",
+        ),
+        ("search --recipe modern", "`kinocell search` does not use --recipe; it belongs to"),
+        ("predict a.mp4 --run x --crops -1", "--crops is -1; it must be at least 0."),
         ("search --train.epochs 3", "`kinocell search` does not use --train.epochs; it belongs to"),
-        ("report --data x", "does not use --data; it belongs to `kinocell run` and"),
+        ("report --data x", "does not use --data; it belongs to `kinocell run`,"),
         ("predict --run x", "Name at least one video file."),
         ("predict a.mp4", "Name the run folder that holds the network: --run DIR."),
         ("predict a.mp4 --run x --top 0", "--top is 0; it must be at least 1."),
@@ -229,6 +236,31 @@ def test_options_beat_files_and_files_beat_presets_in_any_order(
     )
     assert (config.search.epochs, config.search.channels, config.seed) == (9, 6, 3)
     assert config.train.epochs == 600
+
+
+def test_recipe_lies_between_preset_and_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "my.yaml").write_text("train:\n  ema: 0.5\n  dropout: 0.4\n")
+    config = settings_of(
+        capsys, "run", "--dropout", "0.3", "--config", "my.yaml", "--recipe", "modern",
+        "--preset", "paper",
+    )  # fmt: skip
+    wanted = recipes.modern(presets.paper())
+    assert config.train == replace(wanted.train, ema=0.5, dropout=0.3)
+    assert (config.augment, config.evaluate) == (wanted.augment, wanted.evaluate)
+    assert (config.train.epochs, config.train.batch_size) == (600, 72)
+
+
+def test_recipe_is_laid_over_what_a_run_folder_remembers(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    before = replace(presets.small(), data="videos", out="mine")
+    remember(tmp_path / "mine", before)
+    for verb in ("train", "run"):
+        for recipe, function in recipes.RECIPES.items():
+            config = settings_of(capsys, verb, "--out", "mine", "--recipe", recipe)
+            assert config == function(before)
 
 
 def remember(folder: Path, config: RunConfig) -> None:
@@ -397,7 +429,7 @@ def test_module_is_the_command() -> None:
     assert done.stderr.startswith("kinocell: There is no verb 'serch'.")
 
 
-@pytest.mark.parametrize("kind", ["presets", "strategies", "ops", "datasets"])
+@pytest.mark.parametrize("kind", ["presets", "recipes", "strategies", "ops", "datasets"])
 def test_list_names_everything_with_a_sentence(
     kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

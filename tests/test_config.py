@@ -80,6 +80,7 @@ def test_paper_preset_is_the_paper() -> None:
     assert (config.train.schedule, config.train.learning_rate) == ("cosine", 0.025)
     assert (config.train.momentum, config.train.weight_decay) == (0.9, 3e-4)
     assert (config.train.label_smoothing, config.train.dropout) == (0.0, 0.0)
+    assert (config.train.drop_path, config.train.ema, config.train.decay_norms) == (0.0, 0.0, True)
     assert (config.search.momentum, config.search.weight_decay) == (0.9, 3e-4)
     assert (config.search.gradient_clip, config.search.batch_size) == (5.0, 16)
     assert (config.search.nodes, config.search.mid, config.search.stem_stride) == (4, "equal", 2)
@@ -110,6 +111,14 @@ def test_demo_does_not_mirror_motions_to_the_left_and_right() -> None:
         (RunConfig(search=SearchConfig(learning_rate=1e-4)), "learning_rate_end .0.001. is larger"),
         (RunConfig(synthetic=SyntheticConfig(videos=3)), "every group needs a video"),
         (RunConfig(evaluate=EvaluateConfig(views=0)), "evaluate.views is 0"),
+        (RunConfig(evaluate=EvaluateConfig(crops=0)), "evaluate.crops is 0"),
+        (RunConfig(train=TrainConfig(ema=1.0)), "train.ema is 1.0; it must be at least 0 and be"),
+        (RunConfig(train=TrainConfig(drop_path=1.0)), "train.drop_path is 1.0"),
+        (RunConfig(train=TrainConfig(epochs=5, warmup_epochs=5)), "warm-up must be shorter"),
+        (
+            RunConfig(train=TrainConfig(warmup_epochs=1, schedule="onecycle")),
+            "onecycle, which has a warm-up of its own",
+        ),
         (RunConfig(seed=-1), "seed is -1"),
         (RunConfig(out=""), "out is empty"),
         (RunConfig(device="gpu"), "device is 'gpu'; it must be auto, cpu, cuda or cuda:N"),

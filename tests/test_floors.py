@@ -23,7 +23,7 @@ FLOORS = {
             "processes",
             "ranks",
         ),
-        *("runs", "settings", "signals"),
+        *("recipes", "runs", "settings", "signals"),
     ],
     2: ["data", "learning", "space"],
     3: ["baselines", "strategies"],

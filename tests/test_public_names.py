@@ -14,7 +14,7 @@ check show prepare search search_epochs derive train train_epochs evaluate predi
 Manifest SearchSpace Strategy Genotype Network OPS STRATEGIES
 RunConfig PrepareConfig ClipsConfig AugmentConfig SearchConfig
 TrainConfig EvaluateConfig SyntheticConfig
-KinocellError presets
+KinocellError presets recipes
 """
 
 

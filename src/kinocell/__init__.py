@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kinocell import presets
+    from kinocell import presets, recipes
     from kinocell.config import (
         AugmentConfig,
         ClipsConfig,
@@ -78,6 +78,7 @@ HOMES = {
     "OPS": "kinocell.space.ops",
     "STRATEGIES": "kinocell.strategies.table",
     "presets": "kinocell",
+    "recipes": "kinocell",
 }
 
 __all__ = [
@@ -111,13 +112,14 @@ __all__ = [
     "OPS",
     "STRATEGIES",
     "presets",
+    "recipes",
 ]
 
 
 def __getattr__(name: str) -> object:
     """A public name, imported on first use (PEP 562)."""
-    if name == "presets":
-        return importlib.import_module("kinocell.presets")
+    if name in ("presets", "recipes"):
+        return importlib.import_module(f"kinocell.{name}")
     if name not in HOMES:
         raise AttributeError(f"module 'kinocell' has no attribute {name!r}")
     value: object = getattr(importlib.import_module(HOMES[name]), name)

@@ -9,18 +9,20 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kinocell import options as opts
-from kinocell import presets
-from kinocell.config import RunConfig
+from kinocell import presets, recipes
+from kinocell.config import RunConfig, SynthConfig
 from kinocell.console import result, say
 from kinocell.errors import KinocellError, VideoError, did_you_mean
 from kinocell.options import UsageError
 
 if TYPE_CHECKING:
+    from kinocell.stages.contest.crew import Workers
+    from kinocell.stages.contest.terms import Budget, Terms
     from kinocell.stages.predict import Prediction
 
 
@@ -64,6 +66,68 @@ def sweep(request: Request) -> None:
         result(stage.sweep(plan, workers=request.own["workers"], again=request.own["again"]))
 
 
+def compare(request: Request) -> None:
+    if request.own["dry_run"] and request.own["status"]:
+        raise UsageError("--dry-run and --status: choose one.")
+    from kinocell.stages.compare import compare, status
+    from kinocell.stages.contest.estimate import costs
+    from kinocell.stages.contest.terms import Terms
+
+    terms = _terms(request, Terms(budget=_epochs_of(request.config)))
+    if request.own["status"]:
+        result("\n".join(status(request.config, terms)))
+    elif request.own["dry_run"]:
+        result("\n".join(costs(request.config, terms, _workers(request))))
+    else:
+        result(compare(request.config, terms, _workers(request)))
+
+
+def reproduce(request: Request) -> None:
+    from kinocell.stages.reproduce import TABLES, is_ucf101, reproduce, terms_of
+
+    if len(request.words) != 1:
+        raise UsageError(f"Name one table of the paper: {', '.join(TABLES)}.")
+    config = request.config
+    if config.data and not config.dataset and is_ucf101(Path(config.data)):
+        config = replace(config, dataset="ucf101", split=config.split or "1")
+    terms = _terms(request, terms_of(request.words[0]))
+    page = reproduce(config, terms, go_on=bool(request.own["yes"]), workers=_workers(request))
+    if page:
+        result(page)
+
+
+def _terms(request: Request, default: Terms) -> Terms:
+    """What was typed, over what the folder remembers, over the defaults."""
+    from kinocell.stages.contest.terms import Budget, remembered
+
+    own = {key: value for key, value in request.own.items() if value is not None}
+    lists = {"models": "models", "genotype": "genotypes", "runs": "runs"}
+    values: dict[str, Any] = {
+        name: tuple(filter(None, map(str.strip, own[key].split(","))))
+        for key, name in lists.items()
+        if key in own
+    }
+    numbers = ("random_genotypes", "seeds", "search_seeds", "folds", "lr_tries")
+    values |= {key: own[key] for key in numbers if key in own}
+    if "budget" in own:
+        values["budget"] = Budget.read(own["budget"])
+    return replace(remembered(Path(request.config.out)) or default, **values)
+
+
+def _epochs_of(config: RunConfig) -> Budget:
+    from kinocell.stages.contest.terms import Budget
+
+    return Budget(epochs=config.train.epochs)
+
+
+def _workers(request: Request) -> Workers:
+    from kinocell.stages.contest.crew import Workers
+
+    if request.own["workers"] < 1:
+        raise UsageError(f"--workers is {request.own['workers']}; it must be at least 1.")
+    return Workers(num=request.own["workers"], again=bool(request.own["again"]))
+
+
 def prepare(request: Request) -> None:
     from kinocell.stages.prepare import prepare
 
@@ -80,6 +144,20 @@ def download(request: Request) -> None:
     folder = Path(request.own["to"] or name)
     result(download(name, folder, request.own["mirror"] or ""))
     say(f"Next: kinocell prepare --dataset {name} --root {folder}")
+
+
+def synth(request: Request) -> None:
+    values = dict(request.own)
+    out, workers = values.pop("out"), values.pop("workers")
+    if not out:
+        raise UsageError("Name the folder to fill: --out DIR.")
+    if workers < 0:
+        raise UsageError(f"--workers is {workers}; it must be at least 0.")
+    from kinocell.stages.synth import synth
+
+    csv = synth(SynthConfig(**values), Path(out), workers=workers)
+    result(csv)
+    say(f"Next: kinocell run --data {csv} --out my-run")
 
 
 def search(request: Request) -> None:
@@ -161,7 +239,7 @@ def predict(request: Request) -> None:
         raise UsageError("Name at least one video file.")
     if not request.own["run"]:
         raise UsageError("Name the run folder that holds the network: --run DIR.")
-    for name, least in (("top", 1), ("views", 0)):
+    for name, least in (("top", 1), ("views", 0), ("crops", 0)):
         if request.own[name] < least:
             raise UsageError(f"--{name} is {request.own[name]}; it must be at least {least}.")
     from kinocell.stages.predict import load, predict
@@ -175,6 +253,7 @@ def predict(request: Request) -> None:
                 [Path(word)],
                 top=request.own["top"],
                 views=request.own["views"],
+                crops=request.own["crops"],
                 decoder=request.own["decoder"],
             )
         except VideoError as error:
@@ -222,6 +301,7 @@ def cost(request: Request) -> None:
 def list_names(request: Request) -> None:
     kinds: dict[str, Callable[[], Mapping[str, object]]] = {
         "presets": lambda: presets.PRESETS,
+        "recipes": lambda: recipes.RECIPES,
         "strategies": lambda: _table("kinocell.strategies.table", "STRATEGIES"),
         "ops": lambda: _table("kinocell.space.ops", "OPS"),
         "datasets": lambda: _table("kinocell.data.datasets", "DATASETS"),

@@ -152,7 +152,7 @@ def _overview() -> str:
 
 def _help(name: str) -> str:
     verb = VERBS[name]
-    visible = verb.visible(presets.small())
+    visible = verb.visible(presets.PRESETS[verb.preset or "small"]())
     groups: dict[str, list[Option]] = {}
     for option in visible:
         groups.setdefault(option.section, []).append(option)
@@ -197,7 +197,14 @@ def _request(name: str, arguments: list[str]) -> Request | None:
         run = runs.run_folder(Path(words[0]))
         typed = {"out": str(run)} | typed if run else {"data": words[0]} | typed
     files = [text for option, text in pairs if option.key == "config"]
-    config = settings.layered(typed, files, given.get("preset"), fresh=name == "run")
+    config = settings.layered(
+        typed,
+        files,
+        given.get("preset"),
+        fresh=name == "run",
+        recipe=own.get("recipe"),
+        default=verb.preset,
+    )
     check(config)
     if given.get("print_config") == "true":
         result(settings.as_yaml(config))

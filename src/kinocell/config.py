@@ -217,8 +217,15 @@ class TrainConfig:
     dropout: float = 0.0
     """Share of features dropped in front of the classifier."""
 
+    drop_path: float = 0.0
+    """Share of each connection's outputs dropped at the end of the training, growing from 0; of
+    the searched network only, and never a skip."""
+
     schedule: Literal["cosine", "onecycle"] = "cosine"
     """Learning rate over the steps: cosine to 0, or one-cycle (warm-up, then cosine to 0)."""
+
+    warmup_epochs: int = 0
+    """Epochs in which the learning rate rises in a line, in front of the cosine."""
 
     learning_rate: float = 0.025
     """Of SGD: the start of the cosine, or the peak of the one-cycle."""
@@ -229,11 +236,18 @@ class TrainConfig:
     weight_decay: float = 3e-4
     """Of SGD."""
 
+    decay_norms: bool = True
+    """Let weights of batch norm and biases decay too, as the paper does."""
+
     gradient_clip: float = 5.0
     """Largest norm of the gradient; 0 turns it off."""
 
     label_smoothing: float = 0.0
     """Share of the target spread over all classes."""
+
+    ema: float = 0.0
+    """Decay of the weights' moving average, which is validated, kept and tested in place of the
+    last step's weights; 0 is off. Shorter in the first steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +256,10 @@ class EvaluateConfig:
 
     views: int = 1
     """Clips per video, spread over it; their probabilities are averaged. The paper uses 1."""
+
+    crops: int = 1
+    """Squares cut out of each of these clips: the centre, or so many along the frame's long side;
+    averaged too."""
 
     batch_size: int = 16
     """Clips in a batch."""
@@ -262,6 +280,25 @@ class SyntheticConfig:
 
     seed: int = 0
     """Another seed renders another data set."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SynthConfig:
+    """The synthetic benchmark: more and harder motions than the embedded data set, half of it test
+    videos."""
+
+    classes: int = 16
+    """Motions, in pairs that only the order of frames tells apart."""
+
+    videos: int = 2400
+    """Video files, training and test together; a multiple of the classes."""
+
+    groups: int = 0
+    """Families of background and thing, each with as many videos of every class; half of them are
+    the test split. 0: one video of each class in each."""
+
+    seed: int = 0
+    """Another seed renders another benchmark."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

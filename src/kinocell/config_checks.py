@@ -96,12 +96,16 @@ RANGES: dict[str, Range] = {
     "train.layers": ONE_OR_MORE,
     "train.stem_stride": Range(low=1, high=2),
     "train.dropout": SHARE,
+    "train.drop_path": SHARE,
+    "train.warmup_epochs": ZERO_OR_MORE,
     "train.learning_rate": POSITIVE,
     "train.momentum": SHARE,
     "train.weight_decay": ZERO_OR_MORE,
     "train.gradient_clip": ZERO_OR_MORE,
     "train.label_smoothing": SHARE,
+    "train.ema": SHARE,
     "evaluate.views": ONE_OR_MORE,
+    "evaluate.crops": ONE_OR_MORE,
     "evaluate.batch_size": ONE_OR_MORE,
 }
 
@@ -174,6 +178,16 @@ def _check_together(config: RunConfig) -> None:
         raise ConfigError(
             f"search.learning_rate_end ({config.search.learning_rate_end}) is larger than "
             f"search.learning_rate ({config.search.learning_rate}); the rate falls during a search."
+        )
+    if config.train.warmup_epochs >= config.train.epochs:
+        raise ConfigError(
+            f"train.warmup_epochs is {config.train.warmup_epochs} and train.epochs is "
+            f"{config.train.epochs}; the warm-up must be shorter than the training."
+        )
+    if config.train.warmup_epochs and config.train.schedule == "onecycle":
+        raise ConfigError(
+            f"train.warmup_epochs is {config.train.warmup_epochs} and train.schedule is onecycle, "
+            "which has a warm-up of its own. Use 0, or the schedule cosine."
         )
     if 0 < config.search.size_px < 8:
         raise ConfigError(

@@ -21,8 +21,10 @@ WIDTH = 80
 COLUMN = 29  # where the explanation starts
 METAVARS = {
     "data": "PATH", "out": "DIR", "prepared": "DIR", "config": "FILE", "preset": "NAME",
+    "recipe": "NAME",
     "dataset": "NAME", "split": "N|all", "to": "DIR", "mirror": "URL",
     "device": "NAME", "strategy": "NAME", "genotype": "FILE", "run": "DIR",
+    "models": "NAMES", "runs": "DIRS", "budget": "epochs=N",
 }  # fmt: skip
 ALIASES = {"root": "data"}
 """Other names of options, by their first."""
@@ -84,19 +86,20 @@ def section_doc(section: str) -> str:
     return str(kind.__doc__).partition("\n")[0]
 
 
-def config_options(config: configs.RunConfig) -> list[Option]:
-    """Every setting of a run as an option, with the values of `config` as defaults."""
-    return _options(config, "")
+def config_options(config: typing.Any, prefix: str = "") -> list[Option]:
+    """Every field of a config, sections too, as an option with the config's value as default.
 
-
-def _options(config: typing.Any, prefix: str) -> list[Option]:
+    Args:
+        config: A dataclass of `config.py`.
+        prefix: In front of every key: "search.".
+    """
     hints = typing.get_type_hints(type(config))
     docs = field_docs(type(config))
     options: list[Option] = []
     for field in dataclasses.fields(config):
         value, key = getattr(config, field.name), prefix + field.name
         if dataclasses.is_dataclass(value):
-            options += _options(value, f"{key}.")
+            options += config_options(value, f"{key}.")
         else:
             options.append(
                 Option(key=key, kind=hints[field.name], help=docs[field.name], default=value)

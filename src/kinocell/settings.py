@@ -1,13 +1,14 @@
 """Where settings come from: typed options, config files, presets, the run folder.
 
-The only file that imports the command-line library; it knows neither verbs nor stages. Five
+The only file that imports the command-line library; it knows neither verbs nor stages. Six
 places, each one over the one before:
 
     1. the preset `small`, or `demo` where there is no data
     2. OUT/config.json, what an existing run folder remembers
     3. --preset
-    4. --config
-    5. options
+    4. --recipe
+    5. --config
+    6. options
 """
 
 from __future__ import annotations
@@ -22,28 +23,38 @@ from typing import Any
 
 from kinocell import config as configs
 from kinocell import options as opts
-from kinocell import presets, runs
+from kinocell import presets, recipes, runs
 from kinocell.config import RunConfig
 from kinocell.errors import ConfigError, did_you_mean
 from kinocell.options import Option, UsageError
 
 
 def layered(
-    typed: Mapping[str, Any], files: Sequence[str], preset: str | None, *, fresh: bool
+    typed: Mapping[str, Any],
+    files: Sequence[str],
+    preset: str | None,
+    *,
+    fresh: bool,
+    default: str = "",
+    recipe: str | None = None,
 ) -> RunConfig:
-    """Lay the five places over each other.
+    """Lay the six places over each other.
 
     Args:
         typed: Values of options, by full name.
         files: Config files.
         preset: A name, or None.
+        recipe: A name, or None.
         fresh: A whole run: a preset or a file replaces what its folder remembers.
+        default: The preset of a new folder; empty: `small`, or `demo` where there is no data.
     """
-    if preset is not None and preset not in presets.PRESETS:
-        raise UsageError(
-            f"There is no preset {preset!r}.{did_you_mean(preset, list(presets.PRESETS))} "
-            f"Known: {', '.join(presets.PRESETS)}."
-        )
+    tables = ("preset", preset, presets.PRESETS), ("recipe", recipe, recipes.RECIPES)
+    for kind, name, table in tables:
+        if name is not None and name not in table:
+            raise UsageError(
+                f"There is no {kind} {name!r}.{did_you_mean(name, list(table))} "
+                f"Known: {', '.join(table)}."
+            )
     over: dict[str, Any] = {}
     for file in files:
         over |= from_file(Path(file))
@@ -53,10 +64,14 @@ def layered(
     if known:
         values = flat(configs.to_dict(_remembered(remembered)))
     else:
-        default = "small" if over.get("data") or over.get("prepared") else "demo"
+        fitting = "small" if over.get("data") or over.get("prepared") else "demo"
+        default = default or fitting
         values = flat(configs.to_dict(presets.PRESETS[default]()))
     if preset is not None:
         values |= _of_preset(presets.PRESETS[preset]())
+    if recipe is not None:
+        before = configs.from_dict(RunConfig, nested(values), "The command line")
+        values = flat(configs.to_dict(recipes.RECIPES[recipe](before)))
     return configs.from_dict(RunConfig, nested(values | over), "The command line")
 
 

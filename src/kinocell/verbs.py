@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from kinocell import actions, presets
+from kinocell import actions, presets, recipes
 from kinocell import options as opts
 from kinocell.actions import Request
-from kinocell.config import RunConfig
+from kinocell.config import RunConfig, SynthConfig
 from kinocell.options import Option
 
 Decoder = Literal["auto", "pyav", "opencv"]
@@ -33,6 +33,12 @@ SOURCES = (
 )
 
 
+RECIPE = Option(
+    key="recipe", kind=str,
+    help=f"How the network is trained and tested, over the preset: {', '.join(recipes.RECIPES)}.",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verb:
     """One verb of the command line."""
@@ -43,6 +49,8 @@ class Verb:
     """Settings of RunConfig that it uses: whole sections ("clips") or single ones ("out")."""
     section: str = ""
     """The section whose short names win."""
+    preset: str = ""
+    """What a new folder starts from; empty: `small`, or `demo` where there is no data."""
     own: tuple[Option, ...] = ()
     """Options that are no settings."""
     word_is_source: bool = False
@@ -63,11 +71,44 @@ class Verb:
         return [*of_config, *self.own, *(SOURCES if self.settings else ()), *COMMON]
 
 
+COMPARING = (
+    Option(key="models", kind=str, help="Networks drawn by people, with commas: c3d,x3d_xs."),
+    Option(
+        key="genotype",
+        kind=str,
+        help="Genotype files with commas; without any, modules are searched here.",
+    ),
+    Option(key="random_genotypes", kind=int, help="Random modules beside the searched ones [4]."),
+    Option(key="seeds", kind=int, help="Trainings of each network [3; table2: 1]."),
+    Option(key="search_seeds", kind=int, help="Searches, a module each [3; table2: 1]."),
+    Option(
+        key="budget",
+        kind=str,
+        help="epochs=N or minutes=M for each training [the settings' epochs].",
+    ),
+    Option(
+        key="folds",
+        kind=int,
+        help="Cross-validation in so many folds, cut by group; 0 takes the data's split [0].",
+    ),
+    Option(
+        key="lr_tries",
+        kind=int,
+        help="Learning rates tried for each network on held-out training videos [3; table2: 1].",
+    ),
+    Option(key="runs", kind=str, help="Finished run folders to set beside, with commas."),
+    Option(key="workers", kind=int, default=1, help="Runs at a time."),
+    Option(key="again", kind=bool, help="Try those again that failed too often."),
+    RECIPE,
+)
+"""What a comparison takes besides settings; a folder remembers what was typed before."""
+
 VERBS: dict[str, Verb] = {
     "run": Verb(
         action=actions.run,
         summary="The whole job: prepare, search, derive, train, evaluate, report.",
         settings=("*",),
+        own=(RECIPE,),
         examples=(
             ("kinocell run --preset demo --out demo-run", "embedded videos, a few minutes"),
             ("kinocell run --data videos --out my-run", "a folder with a folder per class"),
@@ -95,6 +136,48 @@ VERBS: dict[str, Verb] = {
             ("kinocell sweep sweep.yaml --workers 2", "also on other machines, same folder"),
             ("kinocell sweep sweep.yaml", "go on with a sweep that was stopped"),
             ("kinocell sweep sweep.yaml --status", "from anywhere, at any time"),
+        ),
+    ),
+    "compare": Verb(
+        action=actions.compare,
+        summary="Baselines, searched and random modules on the same terms: a table.",
+        settings=("*",),
+        own=(
+            *COMPARING,
+            Option(key="dry_run", kind=bool, help="Say what it will cost, from measured steps."),
+            Option(key="status", kind=bool, help="How far every run is, and the table so far."),
+        ),
+        examples=(
+            (
+                "kinocell compare --data videos --models c3d,x3d_xs --out DIR",
+                "three searches and four random modules beside the two",
+            ),
+            (
+                "kinocell compare --data videos --models x3d_xs --folds 5 --out DIR",
+                "few videos: each is tested once",
+            ),
+            ("kinocell compare --out DIR --models c3d,x3d_xs,i3d", "one more; goes on"),
+            ("kinocell compare --data videos --models c3d --out DIR --dry-run", "only its cost"),
+            ("kinocell compare --out DIR --status", "from anywhere, at any time"),
+        ),
+    ),
+    "reproduce": Verb(
+        action=actions.reproduce,
+        summary="A table of the paper, made anew; first what that costs here.",
+        settings=("*",),
+        preset="paper",
+        own=(
+            *COMPARING,
+            Option(key="yes", kind=bool, help="Go on behind the cost."),
+        ),
+        words="TABLE",
+        examples=(
+            ("kinocell reproduce table2 --root UCF101 --out DIR", "only its cost, as measured"),
+            ("kinocell reproduce table2 --root UCF101 --out DIR --yes", "all of it; goes on"),
+            (
+                "kinocell reproduce table2 --data videos --budget epochs=2 --out DIR --yes",
+                "the same code, tried on other videos",
+            ),
         ),
     ),
     "check": Verb(
@@ -195,6 +278,7 @@ VERBS: dict[str, Verb] = {
         section="train",
         many=True,
         own=(
+            RECIPE,
             Option(
                 key="genotype", kind=str,
                 help="A genotype file from elsewhere, instead of OUT/search/genotype.json.",
@@ -202,6 +286,7 @@ VERBS: dict[str, Verb] = {
         ),
         examples=(
             ("kinocell train --out my-run --epochs 100", "after `kinocell search`"),
+            ("kinocell train --out my-run --recipe modern --ema 0", "but for one ingredient"),
             (
                 "kinocell train --out other --prepared my-run/prepare --genotype found.json",
                 "a module that was found before",
@@ -217,7 +302,10 @@ VERBS: dict[str, Verb] = {
         summary="Score the trained network on the test split.",
         settings=("out", "prepared", "split", "device", "evaluate"),
         section="evaluate",
-        examples=(("kinocell evaluate --out my-run --views 5", "five clips per video"),),
+        examples=(
+            ("kinocell evaluate --out my-run --views 5", "five clips per video"),
+            ("kinocell evaluate --out my-run --views 10 --crops 3", "thirty, averaged"),
+        ),
     ),
     "download": Verb(
         action=actions.download,
@@ -235,6 +323,20 @@ VERBS: dict[str, Verb] = {
             ("kinocell download hmdb51 --mirror https://example.org/hmdb51_org.rar", "a copy"),
         ),
     ),
+    "synth": Verb(
+        action=actions.synth,
+        summary="Render a benchmark of videos whose label is the motion.",
+        own=(
+            Option(key="out", kind=str, help="Folder to fill; gone on with if unfinished."),
+            *opts.config_options(SynthConfig()),
+            Option(key="workers", kind=int, default=0, help="Processes; 0 means one per core."),
+        ),
+        examples=(
+            ("kinocell synth --out motions", "16 classes, 1,200 training and 1,200 test videos"),
+            ("kinocell synth --classes 4 --videos 400 --out few", "a quick look"),
+            ("kinocell prepare --data motions/videos.csv --out my-run", "what comes next"),
+        ),
+    ),
     "predict": Verb(
         action=actions.predict,
         summary="Name the action in video files, with a trained network.",
@@ -244,6 +346,10 @@ VERBS: dict[str, Verb] = {
             Option(
                 key="views", kind=int, default=0,
                 help="Clips per video, averaged; 0: as many as in the run's evaluation.",
+            ),
+            Option(
+                key="crops", kind=int, default=0,
+                help="Squares cut out of each of these clips, averaged too; 0: likewise.",
             ),
             Option(key="json", kind=bool, help="One line of JSON per file."),
             Option(

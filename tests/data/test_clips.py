@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from kinocell.config import AugmentConfig, ClipsConfig
 from kinocell.data import clips as rooms
@@ -26,6 +27,7 @@ from kinocell.data.jobs import TrainingJob, clip_indices, clip_tensor, num_clip_
 from kinocell.data.loading import StartMethod, made_here
 from kinocell.data.manifest import from_names
 from kinocell.data.store_writer import StoreWriter
+from kinocell.data.watched import WatchedFrames
 from kinocell.errors import RunError, StoreError
 
 # Python warns of any fork beside threads; the loader's processes touch none of the parent's.
@@ -204,19 +206,26 @@ def test_default_stream_is_the_recorded_one_to_the_bit(
 def made_up(folder: Path) -> Prepared:
     """Noise in nine raw videos: the same bytes on every machine."""
     rng = np.random.default_rng(0)
+    videos = [
+        rng.integers(0, 256, (int(rng.integers(3, 30)), 32, 43, 3), np.uint8) for _ in range(9)
+    ]
+    return stored(folder, videos)
+
+
+def stored(folder: Path, pixels: Sequence[NDArray[np.uint8]]) -> Prepared:
+    """Videos of known pixels, in three classes in turn."""
     settings = StoreSettings(short_side_px=32, codec="raw", jpeg_quality=90, decoder="none")
     writer = StoreWriter(folder, settings)
     writer.begin()
-    for number in range(9):
-        frames = rng.integers(0, 256, (int(rng.integers(3, 30)), 32, 43, 3), np.uint8)
+    for number, frames in enumerate(pixels):
         timed = ((i / 25, frame) for i, frame in enumerate(frames))
         part = io.BytesIO()
         video = encode_frames(timed, "raw", 90, str(number), part)
         part.seek(0)
         writer.add({"path": str(number)}, video, part)
     writer.finish()
-    paths, labels = [f"{n}.avi" for n in range(9)], [("a", "b", "c")[n % 3] for n in range(9)]
-    videos = from_names(folder, paths, labels)
+    paths = [f"{n}.avi" for n in range(len(pixels))]
+    videos = from_names(folder, paths, [("a", "b", "c")[n % 3] for n in range(len(pixels))])
     return Prepared(folder=folder, manifest=videos, store=FrameStore(folder))
 
 
@@ -368,6 +377,48 @@ def test_test_clips_are_the_centred_frames_and_the_centre_crop(prepared: Prepare
     assert np.array_equal(batch.clips[0].permute(1, 2, 3, 0).numpy(), wanted)
 
 
+def numbered(num_frames: int) -> NDArray[np.uint8]:
+    """Frames of 32 x 43 pixels that hold their column, their row, and the number of their frame."""
+    frames = np.zeros((num_frames, 32, 43, 3), np.uint8)
+    frames[..., 0] = np.arange(43)
+    frames[..., 1] = np.arange(32)[:, None]
+    frames[..., 2] = np.arange(num_frames)[:, None, None]
+    return frames
+
+
+def test_crops_of_a_view_are_its_left_its_centre_and_its_right(tmp_path: Path) -> None:
+    """Side 28 of 32 x 43: 2 px above and below; 0, 7 and 15 px on the left."""
+    made = stored(tmp_path, [numbered(16), numbered(16)])
+    batches = list(rooms.test_batches(made, [0, 1], SMALL, batch_size=5, views=2, crops=3))
+    assert [len(batch.rows) for batch in batches] == [5, 5, 2]
+    assert torch.cat([batch.rows for batch in batches]).tolist() == [0] * 6 + [1] * 6
+    for number, clip in enumerate(torch.cat([batch.clips for batch in batches])):
+        left = (0, 7, 15)[number % 3]
+        assert clip[0, 0, 0].tolist() == list(range(left, left + 28))
+        assert clip[1, 0, :, 0].tolist() == list(range(2, 30))
+        # Four slots of four frames; views take the points 1/4 and 3/4 of each.
+        assert clip[2, :, 0, 0].tolist() == ([1, 5, 9, 13], [3, 7, 11, 15])[number % 6 // 3]
+
+
+def test_crops_of_a_view_are_read_once(tmp_path: Path) -> None:
+    made = stored(tmp_path, [numbered(16), numbered(16)])
+    watched = WatchedFrames(made.store)
+    made = replace(made, store=watched)  # type: ignore[arg-type]
+    list(rooms.test_batches(made, [0, 1], SMALL, batch_size=6, views=2, crops=3))
+    assert [video for video, _ in watched.taken()] == [0, 0, 1, 1]
+
+
+def test_one_crop_is_the_centre_as_ever(prepared: Prepared) -> None:
+    rows = prepared.manifest.rows("test")
+    one, three = (
+        torch.cat(
+            [b.clips for b in rooms.test_batches(prepared, rows, SMALL, batch_size=4, crops=n)]
+        )
+        for n in (1, 3)
+    )
+    assert torch.equal(one, three[1::3])
+
+
 def test_size_can_differ_from_the_config(prepared: Prepared) -> None:
     (batch,) = rooms.test_batches(prepared, [0], SMALL, batch_size=1, size_px=16)
     assert batch.clips.shape == (1, 3, 4, 16, 16)
@@ -398,6 +449,52 @@ def test_difference_input_is_the_change_to_the_next_frame(prepared: Prepared) ->
     indices = clip_indices(int(prepared.store.num_frames[0]), config)
     assert all(b - a == 1 for a, b in zip(indices[::2], indices[1::2], strict=True))
     assert num_clip_frames(config) == 4
+
+
+def brightening(num_frames: int) -> NDArray[np.uint8]:
+    """A left half that gains 3 levels a frame, a right half that stays; blue counts the frames."""
+    frames = np.zeros((num_frames, 32, 32, 3), np.uint8)
+    frames[:, :, :16, 0] = 3 * np.arange(num_frames)[:, None, None]
+    frames[:, :, 16:, 0] = 100
+    frames[..., 2] = np.arange(num_frames)[:, None, None]
+    return frames
+
+
+@pytest.mark.parametrize(("segments", "each"), [(4, 2), (8, 1), (16, 2)])
+def test_difference_of_known_pixels_is_their_gain_within_each_pair(
+    tmp_path: Path, segments: int, each: int
+) -> None:
+    """Whatever is drawn: frames further apart than one would gain more. Also at the last frame."""
+    config = ClipsConfig(
+        segments=segments, frames_per_segment=each, size_px=32, crop_min=1.0, crop_max=1.0,
+        flip=False, input="difference", workers=0,
+    )  # fmt: skip
+    lengths = (80, 17, 2, 40, 5, 33)
+    made = stored(tmp_path, [brightening(n) for n in lengths])
+    level = 1 / 255 / 0.225
+    drawn = first(training(made, np.arange(6), config, batch_size=3, seed=0), 8)
+    for batch in [*drawn, *rooms.test_batches(made, np.arange(6), config, batch_size=4, views=2)]:
+        numbers = batch.clips[:, 2, :, 0, 0].int()
+        assert (numbers[:, 1::2] - numbers[:, ::2]).eq(1).all()
+        seen = as_input(batch.clips, "difference")
+        assert seen.shape == (len(batch.rows), 3, segments * each, 32, 32)
+        assert torch.allclose(seen[:, 0, :, :, :16], torch.tensor(3 * level), atol=1e-5)
+        assert seen[:, 0, :, :, 16:].eq(0).all()
+        assert torch.allclose(seen[:, 2], torch.tensor(level), atol=1e-5)
+
+
+def test_each_segment_gives_a_pair_of_adjacent_frames(tmp_path: Path) -> None:
+    config = ClipsConfig(
+        segments=4, frames_per_segment=1, size_px=28, input="difference", workers=0
+    )
+    made = stored(tmp_path, [brightening(16), brightening(4), brightening(1)])
+    (batch,) = rooms.test_batches(made, [0, 1, 2], config, batch_size=3)
+    assert batch.clips[:, 2, :, 0, 0].tolist() == [
+        [2, 3, 6, 7, 10, 11, 14, 15],
+        [0, 1, 1, 2, 2, 3, 2, 3],  # the last frame has no successor: its pair ends with it
+        [0, 0, 0, 0, 0, 0, 0, 0],  # a picture does not change
+    ]
+    assert as_input(batch.clips, "difference")[2].eq(0).all()
 
 
 def test_input_leaves_its_clips_alone() -> None:

@@ -111,6 +111,12 @@ def test_split_without_test_videos_is_refused() -> None:
         from_names(Path(), ["1.mp4", "2.mp4"], ["a", "b"], splits=["train", "train"])
 
 
+def test_test_videos_may_be_set_aside_as_unused() -> None:
+    names = ["1.mp4", "2.mp4", "3.mp4"]
+    videos = from_names(Path(), names, ["a", "b", "a"], splits=["train", "train", "unused"])
+    assert len(videos.rows("test")) == 0
+
+
 def test_class_that_is_only_tested_is_refused() -> None:
     with pytest.raises(ManifestError, match=r"1 class \('b'\) without training videos"):
         from_names(Path(), ["1.mp4", "2.mp4"], ["a", "b"], splits=["train", "test"])

@@ -31,6 +31,37 @@ def test_centre_crop_leaves_as_much_on_both_sides() -> None:
     assert cut[1, 0, 0, 0] == 30
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "crops", "places"),
+    [
+        (10, 20, 1, [(1, 6)]),
+        (10, 20, 3, [(1, 0), (1, 6), (1, 12)]),
+        (20, 10, 3, [(0, 1), (6, 1), (12, 1)]),
+        (10, 20, 2, [(1, 0), (1, 12)]),
+        (10, 10, 3, [(1, 0), (1, 1), (1, 2)]),
+    ],
+)
+def test_crops_lie_along_the_long_side_from_end_to_end(
+    height: int, width: int, crops: int, places: list[tuple[int, int]]
+) -> None:
+    boxes = transforms.crop_boxes(height, width, 0.8, crops)
+    assert [(box.top, box.left) for box in boxes] == places
+    assert {(box.height, box.width) for box in boxes} == {(8, 8)}
+
+
+@given(st.integers(1, 200), st.integers(1, 200), st.floats(0.05, 1.0), st.integers(1, 9))
+def test_crops_lie_in_the_frame_and_an_odd_number_has_the_centre(
+    height: int, width: int, fraction: float, crops: int
+) -> None:
+    boxes = transforms.crop_boxes(height, width, fraction, crops)
+    assert len(boxes) == crops
+    for box in boxes:
+        assert 0 <= box.top <= height - box.height
+        assert 0 <= box.left <= width - box.width
+    if crops % 2:
+        assert boxes[crops // 2] == transforms.centre_box(height, width, fraction)
+
+
 @given(
     st.integers(1, 200),
     st.integers(1, 200),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -86,3 +88,80 @@ def test_drift_changes_neither_weights_nor_momentum() -> None:
     optim.optimizer_drift(optimizer, {"weight": weight})
     assert torch.equal(weight.detach(), weight_before)
     assert torch.equal(optimizer.state[weight]["momentum_buffer"], momentum_before)
+
+
+# --- warm-up -----------------------------------------------------------------------------------
+
+
+def test_warm_cosine_at_steps_worked_by_hand() -> None:
+    rates = [optim.warm_cosine(step, 12, 4, 0.8) for step in (0, 1, 2, 3, 4, 6, 8, 10, 12)]
+    half, quarter = 0.4, math.pi / 4
+    wanted = [0.2, 0.4, 0.6, 0.8, 0.8, half * (1 + math.cos(quarter)), 0.4,
+              half * (1 - math.cos(quarter)), 0.0]  # fmt: skip
+    assert rates == pytest.approx(wanted)
+
+
+def test_warm_cosine_is_pytorchs_line_and_cosine_in_a_row() -> None:
+    steps, warmup, peak = 23, 5, 0.3
+    optimizer = optim.sgd([nn.Parameter(torch.ones(1))], learning_rate=peak, momentum=0, decay=0)
+    schedulers = torch.optim.lr_scheduler
+    schedule = schedulers.SequentialLR(
+        optimizer,
+        [
+            schedulers.LinearLR(optimizer, start_factor=1 / warmup, total_iters=warmup - 1),
+            schedulers.CosineAnnealingLR(optimizer, T_max=steps - warmup),
+        ],
+        milestones=[warmup],
+    )
+    for step in range(steps):
+        assert optim.warm_cosine(step, steps, warmup, peak) == pytest.approx(
+            optimizer.param_groups[0]["lr"]
+        )
+        optimizer.step()
+        # PyTorch warns of its own call where one scheduler follows the other.
+        with warnings.catch_warnings(action="ignore"):
+            schedule.step()
+
+
+def test_without_a_warm_up_it_is_the_plain_cosine_to_the_bit() -> None:
+    for step in range(9):
+        assert optim.warm_cosine(step, 9, 0, 0.025) == optim.cosine(step, 9, 0.025, 0.0)
+
+
+# --- what decays -------------------------------------------------------------------------------
+
+
+def decayed(network: nn.Module, *, decay_norms: bool) -> set[str]:
+    """The parameters that become smaller in a step whose gradient is zero."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(1.0)
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer = optim.sgd(
+        network.parameters(), learning_rate=0.5, momentum=0.9, decay=0.1, decay_norms=decay_norms
+    )
+    optimizer.step()
+    for group in optimizer.param_groups:
+        assert (group["lr"], group["momentum"]) == (0.5, 0.9)
+    values = {name: p.detach() for name, p in network.named_parameters()}
+    smaller = {name for name, value in values.items() if value.min() < 1}
+    assert all(torch.allclose(values[name], torch.tensor(0.95)) for name in smaller)
+    return smaller
+
+
+def small_network() -> nn.Module:
+    parts = {
+        "conv": nn.Conv3d(3, 4, 3, bias=True),
+        "norm": nn.BatchNorm3d(4),
+        "linear": nn.Linear(4, 2),
+    }
+    return nn.Sequential(OrderedDict(parts))
+
+
+def test_everything_decays_as_in_the_paper() -> None:
+    network = small_network()
+    assert decayed(network, decay_norms=True) == dict(network.named_parameters()).keys()
+
+
+def test_norms_and_biases_are_kept_from_decaying() -> None:
+    assert decayed(small_network(), decay_norms=False) == {"conv.weight", "linear.weight"}

@@ -5,7 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from kinocell.learning.statistics import Hits, mcnemar, paired_bootstrap, wilson_interval
+from kinocell.learning.statistics import (
+    Hits,
+    majority,
+    mcnemar,
+    most_disagreements,
+    paired_bootstrap,
+    wilson_interval,
+)
 
 
 def hits(text: str) -> Hits:
@@ -50,6 +57,18 @@ def test_bootstrap_turned_round_changes_its_sign() -> None:
     assert (back.value, back.low, back.high) == (-forth.value, -forth.high, -forth.low)
 
 
+def test_bootstrap_of_shares_is_that_of_their_means_worked_by_hand() -> None:
+    # Gains of 0.5 and -0.25: a resample of two has the mean 0.5, 0.125 (half of them) or -0.25.
+    result = paired_bootstrap(np.array([1.0, 0.25]), np.array([0.5, 0.5]), seed=0)
+    assert (result.value, result.low, result.high) == (0.125, -0.25, 0.5)
+
+
+def test_majority_is_more_than_half_of_the_trainings() -> None:
+    trainings = np.array([hits("1100"), hits("1010"), hits("1000")])
+    assert majority(trainings).tolist() == [True, False, False, False]
+    assert majority(trainings[:2]).tolist() == [True, False, False, False]
+
+
 def test_mcnemar_is_the_coin_worked_by_hand() -> None:
     # 1 to 5 in six tosses: 2 * (1 + 6) / 64.
     assert mcnemar(hits("100000111"), hits("011111111")) == pytest.approx(14 / 64)
@@ -81,3 +100,29 @@ def test_wilson_interval_agrees_with_published_values() -> None:
     # Newcombe 1998, table I: 81 of 263 and 15 of 148, Wilson without continuity correction.
     assert wilson_interval(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert wilson_interval(15 / 148, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+
+
+def test_six_of_ten_are_a_difference_only_if_nothing_speaks_against_it() -> None:
+    # 6 to 0: 2 / 64 = 0.031. 7 to 1: 2 * (1 + 8) / 256 = 0.070. 5 to 0: 2 / 32 = 0.063.
+    assert most_disagreements(0.6, 10) == 6
+    assert most_disagreements(0.5, 10) == 0
+
+
+@pytest.mark.parametrize("num", [600, 1200, 2400])
+def test_two_points_are_significant_up_to_so_many_disagreements_and_not_beyond(num: int) -> None:
+    most, gain = most_disagreements(0.02, num), num // 50
+    for disagreed, significant in ((most, True), (most + 2, False)):
+        won = (disagreed + gain) // 2
+        ours = hits("1" * won + "0" * (disagreed - won) + "1" * (num - disagreed))
+        theirs = hits("0" * won + "1" * (disagreed - won) + "1" * (num - disagreed))
+        assert ours.mean() - theirs.mean() == pytest.approx(0.02)
+        assert (mcnemar(ours, theirs) < 0.05) == significant
+    # The normal approximation with its correction for continuity (Edwards 1948) agrees.
+    assert most == pytest.approx(((gain - 1) / 1.96) ** 2, abs=2, rel=0.02)
+
+
+def test_no_difference_can_never_be_significant() -> None:
+    with pytest.raises(ValueError, match="can show"):
+        most_disagreements(0.0, 100)
+    with pytest.raises(ValueError, match="can show"):
+        most_disagreements(1.5, 100)

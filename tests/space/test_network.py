@@ -6,7 +6,7 @@ import torch
 from kinocell.errors import GenotypeError
 from kinocell.space.cost import num_parameters
 from kinocell.space.genotype import Genotype, Kept
-from kinocell.space.network import Module, Network
+from kinocell.space.network import Module, Network, drop_path
 from kinocell.space.ops import OPS, Mid
 
 
@@ -76,3 +76,66 @@ def test_a_genotype_with_an_unknown_operator_is_refused() -> None:
     with pytest.raises(GenotypeError, match="'mine', which is not known here"):
         Network(genotype, 3)
     assert isinstance(Network(genotype, 3, ops={"mine": OPS["conv_1"]}), Network)
+
+
+# --- drop path ---------------------------------------------------------------------------------
+
+
+def test_drop_path_drops_whole_clips_and_keeps_the_mean() -> None:
+    """20,000 clips: the share is 0.25 with a deviation of 0.003, the mean 1 with one of 0.004."""
+    torch.manual_seed(0)
+    clips = torch.ones(20_000, 2, 1, 2, 1).contiguous(memory_format=torch.channels_last_3d)
+    found = drop_path(clips, 0.25)
+    per_clip = found.flatten(1)
+    assert per_clip.eq(per_clip[:, :1]).all()
+    assert sorted(set(found.flatten().tolist())) == pytest.approx([0.0, 4 / 3])
+    assert float(per_clip[:, 0].eq(0).float().mean()) == pytest.approx(0.25, abs=0.015)
+    assert float(found.mean()) == pytest.approx(1.0, abs=0.02)
+    assert found.is_contiguous(memory_format=torch.channels_last_3d)
+    assert clips.eq(1).all()
+
+
+def test_drop_path_leaves_skips_and_the_evaluation_alone() -> None:
+    torch.manual_seed(0)
+    clips = torch.randn(6, 3, 2, 16, 16)
+    for name, dropped in (("skip", False), ("conv_1", True), ("max_pool_3", True)):
+        network = Network(repeated(name), 3, channels=2, layers=1)
+        network.drop_path = 0.9
+        torch.manual_seed(1)
+        once = network.train()(clips)
+        again = network(clips)
+        assert torch.allclose(once, again, atol=1e-6) is not dropped, name
+        network.eval()
+        assert torch.equal(network(clips), network(clips))
+        plain = network(clips)
+        network.drop_path = 0.0
+        assert torch.equal(network(clips), plain)
+
+
+def test_drop_path_of_one_seed_drops_the_same() -> None:
+    network = Network(repeated("conv_1"), 3, channels=2, layers=2).train()
+    network.drop_path = 0.5
+    clips = torch.randn(6, 3, 2, 16, 16)
+    found = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        found.append(network(clips))
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+def test_each_connection_of_a_node_is_dropped_on_its_own() -> None:
+    """Two equal operators on the same input: nothing but the draw tells them apart."""
+    genotype = Genotype(nodes=((Kept("conv_1", 0), Kept("conv_1", 0)),), op_names=tuple(OPS))
+    module = Network(genotype, 3, channels=2, layers=1).modules_[0]
+    assert isinstance(module, Module)
+    (node,) = module.operators.children()
+    first, second = node.children()
+    second.load_state_dict(first.state_dict())
+    clips = torch.randn(4000, 2, 1, 1, 1)
+    torch.manual_seed(0)
+    module.train()
+    whole = module(clips, clips)
+    kept = module(clips, clips, 0.5) / whole  # 0, 1 or 2 of two connections, each counted double
+    counts = [float((kept - times).abs().lt(1e-3).all(1).float().mean()) for times in (0, 1, 2)]
+    assert counts == pytest.approx([0.25, 0.5, 0.25], abs=0.05)

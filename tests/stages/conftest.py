@@ -176,12 +176,22 @@ def write_train(folder: Path, rng: np.random.Generator, epochs: int = 12) -> Non
     summary = {
         "parameters": 231456,
         "weights_mib": 0.883,
-        "checkpoint_mib": 1.79,
+        "momentum_checkpoint_mib": 1.766,
+        "checkpoint_mib": 2.71,
         "multiply_adds": 123456789,
+        "activations_mib": 23.4,
         "milliseconds": 11.3,
         "milliseconds_p90": 12.9,
-        "threads": 2,
-        "device": "cpu",
+        "latencies": [
+            {
+                "median_milliseconds": 11.3 * batch_size,
+                "p90_milliseconds": 12.9 * batch_size,
+                "batch_size": batch_size,
+                "threads": 2,
+            }
+            for batch_size in (1, 8)
+        ],
+        "device": "CPU, 2 threads",
         "clip_shape": [3, 8, 112, 112],
         "seconds": 231.0,
         "best_epoch": 11,
@@ -245,7 +255,7 @@ def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
 
 # --- for the tests of the real stages ----------------------------------------------------------
 
-TIMES = {"seconds", "step_seconds", "data_share", "milliseconds", "milliseconds_p90"}
+TIMES = {"seconds", "step_seconds", "data_share", "milliseconds", "milliseconds_p90", "latencies"}
 TIMES |= {"steps_seconds", "waits_seconds"}  # of the steps of an epoch that is not done
 
 

@@ -13,7 +13,8 @@ from kinocell.space.cost import num_parameters
 from kinocell.space.genotype import Genotype, Kept
 from kinocell.space.network import Network
 from kinocell.space.ops import OPS
-from kinocell.stages.cost import BATCH_SIZES, Protocol, as_text, built, cost
+from kinocell.stages.cost import Protocol, as_text, built, cost
+from kinocell.stages.measured import BATCH_SIZES
 from kinocell.stages.model import load_model
 
 SMALL = Protocol(classes=7, frames=4, size_px=32, repeats=0, device="cpu")
@@ -29,7 +30,7 @@ def genotype(tmp_path: Path) -> Path:
 def test_a_genotype_is_counted_as_the_network_that_it_makes(genotype: Path) -> None:
     (row,) = cost([str(genotype)], Protocol(classes=9, channels=4, layers=3, repeats=0))
     network = Network(Genotype.load(genotype), 9, channels=4, layers=3)
-    assert row.costs.parameters == num_parameters(network)
+    assert row.measured.costs.parameters == num_parameters(network)
 
 
 def test_a_baseline_is_built_for_the_classes_and_frames_that_were_asked_for() -> None:
@@ -42,7 +43,7 @@ def test_a_run_folder_stands_for_its_trained_network(tiny_run: RunConfig) -> Non
     weights = Path(tiny_run.out) / "train" / "best.safetensors"
     trained = num_parameters(load_model(weights).network)
     rows = list(cost([tiny_run.out, str(weights)], SMALL))
-    assert [row.costs.parameters for row in rows] == [trained, trained]
+    assert [row.measured.costs.parameters for row in rows] == [trained, trained]
 
 
 def test_a_run_folder_without_training_stands_for_the_module_that_was_found(
@@ -76,8 +77,8 @@ def test_an_unknown_name_is_refused_before_anything_is_measured() -> None:
 def test_both_batch_sizes_are_timed() -> None:
     protocol = Protocol(classes=7, frames=2, size_px=16, repeats=2, device="cpu")
     (row,) = cost(["movinet_a0"], protocol)
-    assert tuple(latency.batch_size for latency in row.latencies) == BATCH_SIZES
-    assert all(0 < t.median_milliseconds <= t.p90_milliseconds for t in row.latencies)
+    assert tuple(latency.batch_size for latency in row.measured.latencies) == BATCH_SIZES
+    assert all(0 < t.median_milliseconds <= t.p90_milliseconds for t in row.measured.latencies)
     assert "milliseconds a batch on CPU" in as_text([row], protocol)
 
 

@@ -76,12 +76,18 @@ def test_page_names_both_accuracies_the_videos_and_chance(make_run: MakeRun) -> 
     assert "83.3 % video accuracy (top-1) on 30 unseen videos of 5 classes" in text
     assert "clip accuracy (top-1) 82.1 %" in text
     assert "Chance is 20.0 %" in text
-    assert "Input: RGB frames." in text
+    assert "Input: 8 RGB frames. The same kind of input as the paper's." in text
 
 
 def test_another_input_than_the_papers_is_labelled_so(make_run: MakeRun) -> None:
     text = read(report(make_run(clips={"input": "difference"}))).text
-    assert "Input: differences of adjacent frames. This is another input than the paper's" in text
+    assert "Input: 8 differences of adjacent frames. This is another input than the paper's" in text
+
+
+def test_longer_clips_than_the_papers_are_labelled_so(make_run: MakeRun) -> None:
+    text = read(report(make_run(clips={"segments": 16}))).text
+    assert "Input: 32 RGB frames." in text
+    assert "whose clips have 8 frames: these scores belong beside others of 32 frames." in text
 
 
 def test_page_asks_nothing_of_the_network(make_run: MakeRun) -> None:
@@ -235,6 +241,33 @@ def test_exact_command_settings_and_versions_are_on_the_page(make_run: MakeRun) 
     assert "kinocell run --data 'videos/of my <own>' --out run" in text
     assert '"short_side_px": 128' in text
     assert f"python {runs.provenance()['versions']['python']}" in text
+
+
+def test_page_says_what_the_network_costs(make_run: MakeRun) -> None:
+    costs = read(report(make_run())).text.split("What the network costs")[1].split("Test videos")[0]
+    times = " \N{MULTIPLICATION SIGN} "
+    assert f"clips of {times.join(('3', '8', '112', '112'))} (" in costs
+    for said in (
+        "parameters 231 456",
+        "fp32 weights 0.883 MiB",
+        "checkpoint: weights and momentum 1.77 MiB",
+        "multiply-adds a clip 123 M",
+        "activations that training keeps, batch 1 23.4 MiB",
+        "Time of a forward pass on CPU, 2 threads clips at once",
+        "1 11.3 ms 12.9 ms 11.3 ms",
+        "8 90.4 ms 103 ms 11.3 ms",
+    ):
+        assert said in costs
+
+
+def test_training_that_did_not_measure_all_costs_still_has_its_page(make_run: MakeRun) -> None:
+    config = make_run()
+    path = Path(config.out) / "train" / "done.json"
+    done = runs.read_json(path, "a result")
+    for name in ("latencies", "activations_mib", "momentum_checkpoint_mib"):
+        del done[name]
+    runs.write_json(path, done)
+    assert "from before all costs were measured" in read(report(config)).text
 
 
 def test_licences_of_the_scripts_travel_with_them(make_run: MakeRun) -> None:

@@ -164,7 +164,16 @@ def test_summary_counts_what_the_network_costs(tiny: Tiny, tmp_path: Path) -> No
     assert done["weights_mib"] == pytest.approx(4 * parameters / 2**20)
     assert done["clip_shape"] == [3, 4, 16, 16]
     assert done["multiply_adds"] > parameters
-    assert 0 < done["milliseconds"] <= done["milliseconds_p90"]
+    assert done["momentum_checkpoint_mib"] == 2 * done["weights_mib"]
+    assert done["activations_mib"] > 0
+    one, eight = done["latencies"]
+    assert (one["batch_size"], eight["batch_size"]) == (1, 8)
+    for latency in (one, eight):
+        assert 0 < latency["median_milliseconds"] <= latency["p90_milliseconds"]
+        assert latency["threads"] == torch.get_num_threads()
+    assert done["milliseconds"] == one["median_milliseconds"]
+    assert done["milliseconds_p90"] == one["p90_milliseconds"]
+    assert done["device"].startswith("CPU")
     assert {row["op"]: (row["count"], row["field"]) for row in done["fields"]} == {
         "conv_3": (1, [3, 3, 3]),
         "skip": (1, [1, 1, 1]),

@@ -115,7 +115,7 @@ def open_prepared(folder: Path | str, split: str = "") -> Prepared:
         root=Path(source["root"]),
         class_names=source.get("class_names", ()),
     )
-    frames = folder / "frames"
+    frames = folder / source.get("frames", "frames")  # a view has those of another folder
     from_files = (frames / SETTINGS_NAME).exists()
     store = open_file_frames(frames, manifest) if from_files else FrameStore(frames)
     if len(store) != len(manifest):
@@ -238,17 +238,19 @@ def test_batches(
     *,
     batch_size: int,
     views: int = 1,  # noqa: PT028
+    crops: int = 1,  # noqa: PT028
     size_px: int | None = None,  # noqa: PT028
     device: torch.device | None = None,  # noqa: PT028
     part: int = 0,  # noqa: PT028
     parts: int = 1,  # noqa: PT028
     start_method: StartMethod = "spawn",  # noqa: PT028
 ) -> Iterator[Batch]:
-    """Each row once per view: row 0 view 0, row 0 view 1, ...; the last batch may be smaller.
+    """Each row once per view and crop: row 0 view 0 crop 0, row 0 view 0 crop 1, ..., row 0 view 1
+    crop 0, ...; the last batch may be smaller.
 
-    Frames and the centre crop are deterministic. The processes of the training streams of the
-    same videos make these batches too. Of several processes, each makes every `parts`-th batch from
-    number `part`. Other arguments as in `training_batches`.
+    Frames and crops (one: the centre) are deterministic. The processes of the training streams of
+    the same videos make these batches too. Of several processes, each makes every `parts`-th batch
+    from number `part`. Other arguments as in `training_batches`.
     """
     rows = np.asarray(rows)
     job = TestJob(
@@ -257,9 +259,10 @@ def test_batches(
         clips,
         batch_size=batch_size,
         views=views,
+        crops=crops,
         size_px=size_px or clips.size_px,
     )
-    steps = range(part, -(-len(rows) * views // batch_size), parts)
+    steps = range(part, -(-len(rows) * views * crops // batch_size), parts)
     gpu = device is not None and device.type == "cuda"
     made = _made(prepared, job, steps, clips.workers, pinned=gpu, method=start_method)
     return (_batch(prepared, pixels, None, *more) for pixels, more in made)

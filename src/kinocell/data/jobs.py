@@ -113,6 +113,22 @@ def clip_tensor(
     return transforms.flip(clip) if mirrored else clip
 
 
+def view_clips(
+    frames: NDArray[np.uint8], clips: ClipsConfig, crops: int, *, size_px: int | None = None
+) -> list[Tensor]:
+    """The test clips that are cut out of the frames of one view, one per crop.
+
+    Args:
+        frames: `[T, H, W, 3]`, as stored.
+        clips: Crop and size.
+        crops: How many squares; one is the centre.
+        size_px: Other than `clips.size_px`, if given.
+    """
+    height, width = frames.shape[1:3]
+    boxes = transforms.crop_boxes(height, width, clips.crop_max, crops)
+    return [clip_tensor(frames, clips, size_px=size_px, cut=(box, False)) for box in boxes]
+
+
 class TrainingJob:
     """Batch number `step` of the training stream.
 
@@ -200,7 +216,9 @@ class TrainingJob:
 
 
 class TestJob:
-    """Batch number `step` of the test clips: row 0 view 0, row 0 view 1, ...; gives the rows.
+    """Batch number `step` of the test clips; gives the rows.
+
+    Row 0 view 0 crop 0, row 0 view 0 crop 1, ..., row 0 view 1 crop 0, ...
 
     Args:
         source: The frames.
@@ -208,6 +226,7 @@ class TestJob:
         clips: Which frames, crop.
         batch_size: Clips per batch; the last may have fewer.
         views: Clips per video.
+        crops: Squares cut out of each.
         size_px: Side of the clips.
     """
 
@@ -221,25 +240,31 @@ class TestJob:
         *,
         batch_size: int,
         views: int,
+        crops: int,
         size_px: int,
     ) -> None:
         self._source, self._rows, self._clips = source, rows, clips
-        self._batch_size, self._views, self._size_px = batch_size, views, size_px
+        self._batch_size, self._size_px = batch_size, size_px
+        self._views, self._crops = views, crops
         self.shape: tuple[int, ...] = (batch_size, _frames_read(clips), size_px, size_px, 3)
 
     def __call__(
         self, step: int, out: NDArray[np.uint8], at: NDArray[np.int64]
     ) -> tuple[NDArray[Any], ...]:
         first = step * self._batch_size
-        stop = min(first + self._batch_size, len(self._rows) * self._views)
-        rows, views = np.divmod(np.arange(first, stop), self._views)
-        rows = self._rows[rows]
-        for place, (row, view) in enumerate(zip(rows.tolist(), views.tolist(), strict=True)):
-            at[0] = row
+        stop = min(first + self._batch_size, len(self._rows) * self._views * self._crops)
+        numbers, crops = np.divmod(np.arange(first, stop), self._crops)
+        places, views = np.divmod(numbers, self._views)
+        rows = self._rows[places]
+        for number in np.unique(numbers).tolist():  # the crops of a view share their frames
+            wanted = np.flatnonzero(numbers == number)
+            at[0] = row = int(rows[wanted[0]])
             num_frames = int(self._source.num_frames[row])
-            indices = view_clip_indices(num_frames, self._clips, self._views)[view]
-            frames = self._source.read(row, indices)
-            _copy(clip_tensor(frames, self._clips, size_px=self._size_px), out[place])
+            view = view_clip_indices(num_frames, self._clips, self._views)[views[wanted[0]]]
+            frames = self._source.read(row, view)
+            found = view_clips(frames, self._clips, self._crops, size_px=self._size_px)
+            for place in wanted.tolist():
+                _copy(found[crops[place]], out[place])
         return (rows,)
 
 

@@ -46,6 +46,24 @@ def centre_box(height: int, width: int, fraction: float) -> Box:
     return Box((height - side) // 2, (width - side) // 2, side, side)
 
 
+def crop_boxes(height: int, width: int, fraction: float, crops: int) -> list[Box]:
+    """Squares spread evenly along the long side of a frame; a single one is the centred square.
+
+    Across, all are centred. Of a square frame with `fraction` 1 they are the same.
+
+    >>> [(box.top, box.left) for box in crop_boxes(128, 171, 0.875, 3)]
+    [(8, 0), (8, 29), (8, 59)]
+    """
+    centred = centre_box(height, width, fraction)
+    if crops == 1:
+        return [centred]
+    room = max(height, width) - centred.height
+    places = [room * number // (crops - 1) for number in range(crops)]
+    if height > width:
+        return [centred._replace(top=place) for place in places]
+    return [centred._replace(left=place) for place in places]
+
+
 def random_box(
     height: int,
     width: int,

@@ -21,6 +21,19 @@ def cosine(step: int, steps: int, start: float, end: float) -> float:
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * min(step / max(steps, 1), 1.0)))
 
 
+def warm_cosine(step: int, steps: int, warmup: int, peak: float) -> float:
+    """Learning rate at `step` of `steps`: a line up to `peak` in the first `warmup`, cosine to 0.
+
+    The first step learns already (Goyal et al., Accurate, large minibatch SGD, 2017, section 2.2).
+
+    >>> [warm_cosine(step, 12, 4, 1.0) for step in (0, 3, 4, 8)]
+    [0.25, 1.0, 1.0, 0.5]
+    """
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return cosine(step - warmup, steps - warmup, peak, 0.0)
+
+
 def onecycle(step: int, steps: int, peak: float) -> float:
     """Learning rate at `step` of `steps`: cosine up to `peak`, cosine down to 0."""
     rise = ONECYCLE_WARMUP * steps
@@ -36,10 +49,32 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def sgd(
-    parameters: Iterable[nn.Parameter], *, learning_rate: float, momentum: float, decay: float
+    parameters: Iterable[nn.Parameter],
+    *,
+    learning_rate: float,
+    momentum: float,
+    decay: float,
+    decay_norms: bool = True,
 ) -> torch.optim.SGD:
-    """SGD with momentum and L2 decay, not Nesterov."""
-    return torch.optim.SGD(parameters, lr=learning_rate, momentum=momentum, weight_decay=decay)
+    """SGD with momentum and L2 decay, not Nesterov.
+
+    Args:
+        parameters: All that are trained.
+        learning_rate: Of the first step.
+        momentum: Of SGD.
+        decay: Of SGD.
+        decay_norms: Else only kernels and matrices decay; vectors, which are the scales and shifts
+            of norms and the biases, do not (He et al., Bag of tricks for image classification with
+            convolutional neural networks, 2018, section 3.1).
+    """
+    if decay_norms:
+        return torch.optim.SGD(parameters, lr=learning_rate, momentum=momentum, weight_decay=decay)
+    everything = list(parameters)
+    groups = [
+        {"params": [each for each in everything if each.ndim > 1], "weight_decay": decay},
+        {"params": [each for each in everything if each.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum)
 
 
 def alpha_adam(alphas: Tensor, *, learning_rate: float, decay: float) -> torch.optim.Adam:

@@ -1,7 +1,7 @@
 """How sure an accuracy is, and a difference between two networks on the same test videos.
 
-Pure functions of hits. They say what chance in the choice of test videos does; another training
-seed adds its own spread, which is not here.
+Pure functions of hits, or of shares of several trainings that hit. They say what chance in the
+choice of test videos does; another training seed adds its own spread, which is not here.
 """
 
 from __future__ import annotations
@@ -14,6 +14,12 @@ import numpy.typing as npt
 
 Hits = npt.NDArray[np.bool_]
 """Whether each test video was named right, `[n]`."""
+
+Shares = npt.NDArray[np.float64]
+"""The share of several trainings that named each test video right, `[n]`, 0 to 1."""
+
+SIGNIFICANT = 0.05
+"""A p-value below this is called significant."""
 
 RESAMPLES = 10_000
 CHUNK = 500
@@ -31,12 +37,13 @@ class Difference:
 
 
 def paired_bootstrap(
-    ours: Hits, theirs: Hits, *, seed: int, resamples: int = RESAMPLES
+    ours: Hits | Shares, theirs: Hits | Shares, *, seed: int, resamples: int = RESAMPLES
 ) -> Difference:
     """The difference in accuracy with its 95 % percentile interval (Efron, Tibshirani 1993).
 
     Videos are drawn with replacement, each with the answers of both networks, so that what is
-    hard for both does not widen the interval.
+    hard for both does not widen the interval. Of several trainings, give the share that is right
+    on each video: the interval is then that of the difference of their means.
 
     Args:
         ours: Of the one network, `[n]`.
@@ -48,7 +55,7 @@ def paired_bootstrap(
         ValueError: Other numbers of videos, or none.
     """
     _check_pairs(ours, theirs)
-    gains = ours.astype(np.int8) - theirs.astype(np.int8)
+    gains = ours.astype(np.float64) - theirs.astype(np.float64)
     generator = np.random.default_rng(seed)
     means: list[npt.NDArray[np.float64]] = []
     for start in range(0, resamples, CHUNK):
@@ -72,7 +79,36 @@ def mcnemar(ours: Hits, theirs: Hits) -> float:
         ValueError: Other numbers of videos, or none.
     """
     _check_pairs(ours, theirs)
-    won, lost = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    return _two_sided(int((ours & ~theirs).sum()), int((theirs & ~ours).sum()))
+
+
+def most_disagreements(difference: float, num: int) -> int:
+    """How many videos two networks may disagree on, so that their difference is significant.
+
+    Disagreed on is a video that one names right and the other does not. The more there are, the
+    more of the difference may be chance; McNemar's p-value then reaches 0.05.
+
+    Args:
+        difference: Between the two accuracies on these videos, above 0.
+        num: Test videos.
+
+    Returns:
+        The largest such number; 0 where there are too few videos for this difference.
+
+    >>> most_disagreements(0.02, 1200)
+    138
+    """
+    gain = math.ceil(difference * num - 1e-9)
+    if not 0 < gain <= num:
+        raise ValueError(f"No {num} videos can show a difference of {difference}.")
+    lost = 0
+    while gain + 2 * lost <= num and _two_sided(gain + lost, lost) < SIGNIFICANT:
+        lost += 1
+    return gain + 2 * (lost - 1) if lost else 0
+
+
+def _two_sided(won: int, lost: int) -> float:
+    """Twice the chance of a coin to fall at least as unevenly to this side, at most 1."""
     tosses = won + lost
     tail = sum(math.comb(tosses, k) for k in range(min(won, lost) + 1))
     return min(1.0, 2 * tail / (1 << tosses))
@@ -90,7 +126,13 @@ def wilson_interval(share: float, num: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def _check_pairs(ours: Hits, theirs: Hits) -> None:
+def majority(trainings: npt.NDArray[np.bool_]) -> Hits:
+    """Which videos more than half of the trainings `[trainings, n]` name right, `[n]`."""
+    hits: Hits = 2 * trainings.sum(axis=0) > len(trainings)
+    return hits
+
+
+def _check_pairs(ours: Hits | Shares, theirs: Hits | Shares) -> None:
     if ours.shape != theirs.shape or ours.ndim != 1 or not len(ours):
         raise ValueError(
             f"A paired comparison needs the same videos twice, not {ours.shape} and {theirs.shape}."

@@ -1,7 +1,7 @@
 """What a network costs: parameters, MiB, multiply-adds, milliseconds. For any `nn.Module`.
 
 Counts are made on a copy of the network on the `meta` device, where nothing is computed; only
-`latency` runs it. How a table of costs looks is not here.
+`forward_milliseconds` runs it. How a table of costs looks is not here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import copy
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
@@ -139,21 +138,3 @@ def summarised(milliseconds: Sequence[float], batch_size: int) -> Latency:
         batch_size=batch_size,
         threads=torch.get_num_threads(),
     )
-
-
-def latency(
-    network: nn.Module,
-    clip_shape: ClipShape,
-    *,
-    device: torch.device,
-    batch_size: int = 1,
-    repeats: int = 15,
-) -> Latency:
-    """Time of one forward pass on `device`, where the network is, after some to warm up."""
-    was_training = network.training
-    network.eval()
-    clips = torch.zeros(batch_size, *clip_shape, device=device)
-    passes = islice(forward_milliseconds(network, clips), WARM_UP + repeats)
-    result = summarised(list(passes), batch_size)
-    network.train(was_training)
-    return result

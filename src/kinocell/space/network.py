@@ -13,6 +13,15 @@ from kinocell.space.ops import OPS, Builder, ConvOperator
 from kinocell.space.wiring import LayerShape, SearchSpace, adaption, layer_shapes, stem
 
 
+def drop_path(outputs: Tensor, share: float) -> Tensor:
+    """The outputs `[n, c, t, h, w]` of one connection, dropped for a share of the clips.
+
+    What stays is scaled, so that the mean stays (Larsson et al., FractalNet, 2017; as in DARTS).
+    """
+    kept = torch.empty(len(outputs), 1, 1, 1, 1, dtype=outputs.dtype, device=outputs.device)
+    return outputs * kept.bernoulli_(1 - share).div_(1 - share)
+
+
 class Module(nn.Module):
     """One found module: each node sums its kept connections."""
 
@@ -30,8 +39,14 @@ class Module(nn.Module):
             for node in genotype.nodes
         )
 
-    def forward(self, before: Tensor, previous: Tensor) -> Tensor:
-        """The nodes side by side, `[n, nodes * channels, t, h, w]`."""
+    def forward(self, before: Tensor, previous: Tensor, dropped: float = 0.0) -> Tensor:
+        """The nodes side by side, `[n, nodes * channels, t, h, w]`.
+
+        Args:
+            before: C{t-2}.
+            previous: C{t-1}.
+            dropped: Share of drop path; a skip is never dropped (DARTS).
+        """
         values = [self.adaptions[0](before), self.adaptions[1](previous)]
         active: dict[int, Tensor] = {}
         for operators, sources in zip(self.operators, self.sources, strict=True):
@@ -44,6 +59,8 @@ class Module(nn.Module):
                     output = operator.behind_relu(active[source])
                 else:
                     output = operator(values[source])
+                if dropped and not isinstance(operator, nn.Identity):
+                    output = drop_path(output, dropped)
                 total = output if total is None else total + output
             assert total is not None
             values.append(total)
@@ -80,6 +97,8 @@ class Network(nn.Module):
         super().__init__()
         genotype.check_ops(SearchSpace(nodes=len(genotype.nodes), ops=ops))
         self.genotype = genotype
+        self.drop_path = 0.0
+        """Share of each connection's outputs that is dropped while training; may change by step."""
         shapes = layer_shapes(len(genotype.nodes), channels=channels, layers=layers)
         self.stem = stem(channels, stride=stem_stride, norm=batch_norm)
         self.modules_ = nn.ModuleList(Module(genotype, shape, ops) for shape in shapes)
@@ -90,7 +109,8 @@ class Network(nn.Module):
         """Logits `[n, classes]` of normalised clips `[n, 3, t, h, w]`."""
         x = self.stem(clips.contiguous(memory_format=torch.channels_last_3d))
         before = previous = x
+        dropped = self.drop_path if self.training else 0.0
         for module in self.modules_:
-            before, previous = previous, module(before, previous)
+            before, previous = previous, module(before, previous, dropped)
         logits: Tensor = self.classifier(self.dropout(previous.mean(dim=(2, 3, 4))))
         return logits

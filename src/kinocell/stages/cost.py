@@ -1,38 +1,26 @@
 """What networks cost, side by side: baselines, genotypes and trained runs, at one clip shape.
 
-How each number comes about is in `space/cost.py`. Nothing is written to disk.
+How one network is measured is in `measured.py`. Nothing is written to disk.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from kinocell.baselines.table import BASELINES
-from kinocell.console import progress
 from kinocell.errors import ConfigError, RunError, did_you_mean
-from kinocell.learning.device import choose_device, device_name
-from kinocell.space.cost import (
-    WARM_UP,
-    ClipShape,
-    Costs,
-    Latency,
-    costs,
-    forward_milliseconds,
-    summarised,
-)
+from kinocell.learning.device import choose_device
+from kinocell.space.cost import ClipShape
 from kinocell.space.genotype import Genotype
 from kinocell.space.network import Network
+from kinocell.stages.measured import REPEATS, Measured, measured
 from kinocell.stages.model import load_model
 
-BATCH_SIZES = (1, 8)
 NAME_WIDTH = 24
 
 
@@ -50,7 +38,7 @@ class Protocol:
     """Of each node in the first layer of a genotype's network."""
     layers: int = 6
     """How often a genotype's module is repeated."""
-    repeats: int = 15
+    repeats: int = REPEATS
     """Timed passes per batch size; 0 measures no time."""
     device: str = "auto"
 
@@ -65,21 +53,11 @@ class Row:
     """The costs of one network."""
 
     model: str
-    clip_shape: ClipShape
-    costs: Costs
-    latencies: tuple[Latency, ...]
-    """At each of `BATCH_SIZES`; empty where no time was measured."""
-    device: str
+    measured: Measured
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        return {
-            "model": self.model,
-            "clip_shape": list(self.clip_shape),
-            **dataclasses.asdict(self.costs),
-            "latencies": [dataclasses.asdict(latency) for latency in self.latencies],
-            "device": self.device,
-        }
+        return {"model": self.model, **self.measured.to_dict()}
 
 
 def cost(models: Sequence[str], protocol: Protocol) -> Iterator[Row]:
@@ -96,14 +74,14 @@ def cost(models: Sequence[str], protocol: Protocol) -> Iterator[Row]:
         _check(model)
     device = choose_device(protocol.device)
     for model in models:
-        network = built(model, protocol)
-        yield Row(
-            model=model,
-            clip_shape=protocol.clip_shape,
-            costs=costs(network, protocol.clip_shape),
-            latencies=_latencies(network.to(device).eval(), model, protocol, device),
-            device=device_name(device),
+        found = measured(
+            built(model, protocol).to(device),
+            protocol.clip_shape,
+            device=device,
+            label=short(model),
+            repeats=protocol.repeats,
         )
+        yield Row(model=model, measured=found)
 
 
 def _check(model: str) -> None:
@@ -141,22 +119,6 @@ def built(model: str, protocol: Protocol) -> nn.Module:
     )
 
 
-def _latencies(
-    network: nn.Module, model: str, protocol: Protocol, device: torch.device
-) -> tuple[Latency, ...]:
-    if not protocol.repeats:
-        return ()
-    passes = WARM_UP + protocol.repeats
-    found = []
-    for batch_size in BATCH_SIZES:
-        clips = torch.zeros(batch_size, *protocol.clip_shape, device=device)
-        times = islice(forward_milliseconds(network, clips), passes)
-        label = f"{short(model)}, batch {batch_size}"
-        shown = progress(times, label=label, total=passes, unit="passes")
-        found.append(summarised(list(shown), batch_size))
-    return tuple(found)
-
-
 def short(name: str) -> str:
     """The end of a name that is too long for a table.
 
@@ -173,30 +135,34 @@ def as_text(rows: Sequence[Row], protocol: Protocol) -> str:
         f"{'model':<{NAME_WIDTH}} {'parameters':>12} {'weights':>8} {'+momentum':>9} "
         f"{'MACs':>8} {'activations':>11}",
     ]
-    lines += [
-        f"{short(row.model):<{NAME_WIDTH}} {row.costs.parameters:>12,} "
-        f"{row.costs.weights_mib:>8.2f} {row.costs.momentum_checkpoint_mib:>9.2f} "
-        f"{row.costs.multiply_adds / 1e9:>6.3f} G {row.costs.activations_mib:>11.2f}"
-        for row in rows
-    ]
+    lines += [_counts(row) for row in rows]
     lines += ["activations: what training keeps for the backward pass, per clip"]
-    timed = [row for row in rows if row.latencies]
+    timed = [row for row in rows if row.measured.latencies]
     if timed:
-        heads = [f"batch {latency.batch_size}" for latency in timed[0].latencies]
-        threads = timed[0].latencies[0].threads
+        device, latencies = timed[0].measured.device, timed[0].measured.latencies
+        heads = [f"batch {latency.batch_size}" for latency in latencies]
         lines += [
             "",
-            f"milliseconds a batch on {timed[0].device}"
-            + ("" if "threads" in timed[0].device else f", {threads} threads"),
+            f"milliseconds a batch on {device}"
+            + ("" if "threads" in device else f", {latencies[0].threads} threads"),
             f"{'model':<{NAME_WIDTH}}" + "".join(f" {head:>12} {'p90':>9}" for head in heads),
         ]
-        lines += [
-            f"{short(row.model):<{NAME_WIDTH}}"
-            + "".join(
-                f" {latency.median_milliseconds:>12.2f} {latency.p90_milliseconds:>9.2f}"
-                for latency in row.latencies
-            )
-            for row in timed
-        ]
+        lines += [_times(row) for row in timed]
         lines += ["median and 90th percentile"]
     return "\n".join(lines)
+
+
+def _counts(row: Row) -> str:
+    costs = row.measured.costs
+    return (
+        f"{short(row.model):<{NAME_WIDTH}} {costs.parameters:>12,} {costs.weights_mib:>8.2f} "
+        f"{costs.momentum_checkpoint_mib:>9.2f} {costs.multiply_adds / 1e9:>6.3f} G "
+        f"{costs.activations_mib:>11.2f}"
+    )
+
+
+def _times(row: Row) -> str:
+    return f"{short(row.model):<{NAME_WIDTH}}" + "".join(
+        f" {latency.median_milliseconds:>12.2f} {latency.p90_milliseconds:>9.2f}"
+        for latency in row.measured.latencies
+    )

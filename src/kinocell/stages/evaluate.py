@@ -27,7 +27,8 @@ Logits = npt.NDArray[np.float32]
 def evaluate(config: RunConfig, *, ops: Mapping[str, Builder] = OPS) -> dict[str, Any]:
     """Score the test split and write OUT/evaluate/scores.json and logits.npz.
 
-    A clip is scored by its own logits, a video by the mean of the probabilities of its views.
+    A clip is scored by its own logits, a video by the mean of the probabilities of its clips: every
+    crop of every view.
 
     Args:
         config: `out`, `device` and `evaluate` are used; how clips are made is in the weights file.
@@ -55,8 +56,12 @@ def evaluate(config: RunConfig, *, ops: Mapping[str, Builder] = OPS) -> dict[str
             f"{prepared.folder} has no test videos. Give some of the data the split 'test'."
         )
     logits = clip_logits(model, prepared, rows, config, device)
-    values = scores(logits, prepared, rows)
-    values |= {"input": model.clips.input, "weights": config.evaluate.weights}
+    values = scores(logits, prepared, rows, crops=config.evaluate.crops)
+    values |= {
+        "input": model.clips.input,
+        "clip_frames": model.clips.shape[1],
+        "weights": config.evaluate.weights,
+    }
     with runs.atomic_write(folder / "logits.npz") as file:
         np.savez(file, rows=rows, labels=prepared.manifest.labels[rows], logits=logits)
     runs.write_json(folder / "scores.json", values)
@@ -66,7 +71,8 @@ def evaluate(config: RunConfig, *, ops: Mapping[str, Builder] = OPS) -> dict[str
     say(
         f"evaluate: video top-1 {values['video_top1']:.1%}, top-5 {values['video_top5']:.1%}; "
         f"clip top-1 {values['clip_top1']:.1%}\n"
-        f"          {values['num_videos']} test videos, {values['views']} view(s) each, "
+        f"          {values['num_videos']} test videos, {values['views']} view(s) x "
+        f"{values['crops']} crop(s) each, "
         f"mean of classes {values['mean_class_top1']:.1%}, chance {values['chance']:.1%}"
     )
     return values
@@ -80,18 +86,23 @@ def clip_logits(
     config: RunConfig,
     device: torch.device,
 ) -> Logits:
-    """Logits `[videos, views, classes]` of these rows of the manifest."""
-    views = config.evaluate.views
+    """Logits `[videos, views * crops, classes]` of these rows of the manifest, view by view."""
+    views, crops = config.evaluate.views, config.evaluate.crops
     network = model.network.to(device).eval()
     batches = test_batches(
-        prepared, rows, model.clips, batch_size=config.evaluate.batch_size, views=views
+        prepared,
+        rows,
+        model.clips,
+        batch_size=config.evaluate.batch_size,
+        views=views,
+        crops=crops,
     )
-    total = -(-len(rows) * views // config.evaluate.batch_size)
+    total = -(-len(rows) * views * crops // config.evaluate.batch_size)
     parts = []
     for batch in progress(batches, label="evaluate", total=total, unit="batches"):
         clips = as_input(batch.clips.to(device), model.clips.input)
         parts.append(network(clips).float().cpu().numpy())
-    logits = np.concatenate(parts).reshape(len(rows), views, -1)
+    logits = np.concatenate(parts).reshape(len(rows), views * crops, -1)
     if not np.isfinite(logits).all():
         row = int(rows[np.argwhere(~np.isfinite(logits))[0][0]])
         raise RunError(
@@ -101,21 +112,24 @@ def clip_logits(
     return logits
 
 
-def scores(logits: Logits, prepared: Prepared, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+def scores(
+    logits: Logits, prepared: Prepared, rows: npt.NDArray[np.int64], *, crops: int = 1
+) -> dict[str, Any]:
     """All numbers of scores.json.
 
     Args:
-        logits: `[videos, views, classes]`.
+        logits: `[videos, views * crops, classes]`.
         prepared: Where labels, names and paths come from.
         rows: Rows of the manifest, `[videos]`.
+        crops: How many of a video's clips are crops of one view.
     """
     manifest = prepared.manifest
     labels = manifest.labels[rows].astype(np.int64)
-    num_videos, views, num_classes = logits.shape
+    num_videos, num_clips, num_classes = logits.shape
     probabilities = softmax(logits).mean(axis=1)
     predictions = probabilities.argmax(axis=1)
     clips = logits.reshape(-1, num_classes)
-    clip_labels = labels.repeat(views)
+    clip_labels = labels.repeat(num_clips)
     top1, top5 = (top_k(probabilities, labels, k) for k in (1, 5))
     present = [c for c in range(num_classes) if (labels == c).any()]
     return {
@@ -125,8 +139,9 @@ def scores(logits: Logits, prepared: Prepared, rows: npt.NDArray[np.int64]) -> d
         "clip_top5": float(top_k(clips, clip_labels, 5).mean()),
         "mean_class_top1": float(np.mean([top1[labels == c].mean() for c in present])),
         "num_videos": num_videos,
-        "num_clips": num_videos * views,
-        "views": views,
+        "num_clips": num_videos * num_clips,
+        "views": num_clips // crops,
+        "crops": crops,
         "chance": 1 / num_classes,
         "classes": list(manifest.class_names),
         "per_class": [
@@ -167,7 +182,7 @@ def _settings(config: RunConfig) -> dict[str, Any]:
     runs.stage_summary(folder)  # raises where the training is not finished
     weights = (folder / f"{config.evaluate.weights}.safetensors").read_bytes()
     return {
-        "evaluate": to_dict(config.evaluate),
+        "evaluate": folders.but_for_new(to_dict(config.evaluate), {"crops": 1}),
         "videos": folders.prepared_contents(folders.prepared_folder(config)),
         "weights_sha256": hashlib.sha256(weights).hexdigest()[:16],
     }

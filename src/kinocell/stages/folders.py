@@ -89,6 +89,16 @@ def norm_settings(config: RunConfig) -> dict[str, Any]:
     return {"sync_bn": True} if config.sync_bn else {}
 
 
+def but_for_new(settings: dict[str, Any], off: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without those that came later, where they change nothing: as in folders from before.
+
+    Args:
+        settings: Of a stage.
+        off: The values with which the later ones change nothing.
+    """
+    return {name: v for name, v in settings.items() if name not in off or v != off[name]}
+
+
 def augment_settings(augment: AugmentConfig) -> dict[str, Any]:
     """The settings that vary clips; nothing where all are off, as in folders from before."""
     varied = replace(augment, in_search=False)  # the search has these settings, or has none

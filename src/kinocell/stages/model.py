@@ -50,6 +50,8 @@ class Model:
     """Frames are resized to this short side before they are cropped."""
     views: int
     """Clips per video whose probabilities are averaged, unless said otherwise."""
+    crops: int = 1
+    """Squares cut out of each of these clips, likewise."""
     split: str
     """Fingerprint of the videos' split that it was trained on, see `split_fingerprint`."""
     settings: Mapping[str, Any]
@@ -93,6 +95,7 @@ def save_model(path: Path, model: Model) -> None:
         "clips": folders.clip_settings(model.clips),
         "short_side_px": model.short_side_px,
         "views": model.views,
+        "crops": model.crops,
         "split": model.split,
         "settings": dict(model.settings),
         "config": _portable(model.config),
@@ -149,6 +152,7 @@ def load_model(path: Path, *, ops: Mapping[str, Builder] = OPS) -> Model:
             clips=from_dict(ClipsConfig, metadata["clips"], str(path)),
             short_side_px=metadata["short_side_px"],
             views=metadata["views"],
+            crops=metadata.get("crops", 1),
             split=metadata["split"],
             settings=metadata["settings"],
             config=from_dict(RunConfig, metadata["config"], str(path)),

@@ -11,7 +11,7 @@ import torch
 
 from kinocell.data.clips import as_input
 from kinocell.data.decode import Decoder, chosen_frames
-from kinocell.data.jobs import clip_tensor, view_clip_indices
+from kinocell.data.jobs import view_clip_indices, view_clips
 from kinocell.errors import RunError
 from kinocell.space.ops import OPS, Builder
 from kinocell.stages.evaluate import softmax
@@ -51,6 +51,7 @@ def predict(
     *,
     top: int = 5,
     views: int | None = None,
+    crops: int | None = None,
     decoder: Decoder = "auto",
 ) -> list[Prediction]:
     """Classify video files.
@@ -61,6 +62,7 @@ def predict(
         top: How many classes to name.
         views: Clips per video, spread over it; their probabilities are averaged. None: as many as
             the run's evaluation takes.
+        crops: Squares cut out of each of these clips, averaged too. None: likewise.
         decoder: Which decoder; decoders differ a little in resized pixels.
 
     Raises:
@@ -68,19 +70,25 @@ def predict(
         VideoError: A file cannot be decoded.
     """
     model = run if isinstance(run, Model) else load(run)
-    views = views or model.views
-    return [_predict_one(model, Path(file), top, views, decoder) for file in files]
+    views, crops = views or model.views, crops or model.crops
+    return [_predict_one(model, Path(file), top, views, crops, decoder) for file in files]
 
 
 @torch.no_grad()
-def _predict_one(model: Model, path: Path, top: int, views: int, decoder: Decoder) -> Prediction:
+def _predict_one(
+    model: Model, path: Path, top: int, views: int, crops: int, decoder: Decoder
+) -> Prediction:
     def wanted(num_frames: int) -> list[int]:
         return sorted(set().union(*view_clip_indices(num_frames, model.clips, views)))
 
     num_frames, frames = chosen_frames(path, wanted, model.short_side_px, decoder=decoder)
     indices = view_clip_indices(num_frames, model.clips, views)
     clips = torch.stack(
-        [clip_tensor(np.stack([frames[i] for i in view]), model.clips) for view in indices]
+        [
+            clip
+            for view in indices
+            for clip in view_clips(np.stack([frames[i] for i in view]), model.clips, crops)
+        ]
     )
     device = next(model.network.parameters()).device
     logits = model.network(as_input(clips.to(device), model.clips.input)).float().cpu().numpy()

@@ -61,6 +61,7 @@ def report(config: RunConfig) -> Path:
     parts: Values = {
         "name": Path(config.data).name if config.data else "synthetic motions",
         "input": scores["input"] if scores else config.clips.input,
+        "clip_frames": (scores or {}).get("clip_frames", config.clips.shape[1]),
         "config": to_dict(config),
         "scores": scores,
         "test": score_part(scores) if scores else None,

@@ -1,26 +1,22 @@
 """Many runs from one file: seeds x strategies x settings, here, on several machines, with Slurm.
 
 What a sweep consists of is in `many/plan.py`, who does which run in `many/attempts.py`, how runs
-are carried out in `many/pool.py`, what came of them in `many/summary.py`.
+are carried out in `many/pool.py` and `many/work.py`, what came of them in `many/summary.py`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import sys
 from pathlib import Path
 from typing import Any
 
-from kinocell.console import progress, say
+from kinocell.console import say
 from kinocell.errors import RunError
 from kinocell.stages.many import plan as plans
 from kinocell.stages.many import slurm, summary, tables
 from kinocell.stages.many.attempts import Watch
 from kinocell.stages.many.plan import Plan
-from kinocell.stages.many.pool import Pace, Pool, Stop
-
-TERMINATED = 128 + signal.SIGTERM
+from kinocell.stages.many.pool import Pace
+from kinocell.stages.many.work import carried_out, leave
 
 
 def sweep(
@@ -55,28 +51,17 @@ def sweep(
     plans.remember(plan)
     everything = (*plan.preparations, *plan.runs)
     watch = Watch(pace.stale_seconds)
-    before = {s.run.name for s in summary.statuses(plan, watch) if s.state == "done"}
     say(f"sweep: {len(plan.runs)} runs in {plan.out}, {workers} at a time here")
-    with Stop() as stop:
-        pool = Pool(
-            everything, workers=workers, retries=plan.retries, stop=stop, again=again, wait=wait,
-            pace=pace,
-        )  # fmt: skip
-        with contextlib.closing(pool.work()) as work:  # whatever happens, no run is left behind
-            settled = (run for run in work if run.name not in before)
-            for _ in progress(
-                settled, label="sweep", total=len(everything), unit="runs", done=len(before)
-            ):
-                pass
+    worked = carried_out(
+        everything, label="sweep", workers=workers, retries=plan.retries, again=again, wait=wait,
+        pace=pace,
+    )  # fmt: skip
     found = summary.statuses(plan, watch)
     page = tables.write(plan, found)
-    if stop.signals:
-        if stop.signals[0] == signal.SIGTERM:
-            say("sweep: stopped. Run the same command again to go on from here.")
-            sys.exit(TERMINATED)
-        raise KeyboardInterrupt
+    if worked.signals:
+        leave("sweep", worked.signals)
     say("\n".join(["", *tables.as_text(found)]))
-    failed = [name for name, state in pool.settled.items() if state != "done"]
+    failed = [name for name, state in worked.settled.items() if state != "done"]
     if failed:
         raise RunError(
             f"{len(failed)} of {len(everything)} runs failed, the first is {failed[0]}. Its end: "
@@ -109,4 +94,4 @@ def commands(plan: Plan) -> list[str]:
 def status(plan: Plan) -> list[str]:
     """How far a sweep is, and its numbers so far; 80 columns, nothing is written."""
     found = summary.statuses(plan, Watch(Pace().stale_seconds))
-    return [*tables.status_lines(plan, found), "", *tables.as_text(found)]
+    return [*tables.status_lines(plan.out, found), "", *tables.as_text(found)]

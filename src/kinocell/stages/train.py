@@ -23,18 +23,20 @@ from kinocell.data.clips import (
     training_input,
 )
 from kinocell.learning import optim, parallel
-from kinocell.learning.device import choose_device, deterministic, device_name
+from kinocell.learning.device import choose_device, deterministic
 from kinocell.learning.draws import draws
 from kinocell.learning.metrics import NOTHING, LossAndAccuracy, batch_values
 from kinocell.learning.steps import weight_step
 from kinocell.locks import only_run
 from kinocell.signals import Asked, whole_steps
-from kinocell.space.cost import MIB, latency, multiply_adds, num_parameters, weights_mib
+from kinocell.space.cost import MIB
 from kinocell.space.genotype import Genotype
+from kinocell.space.network import Network
 from kinocell.space.ops import OPS, Builder, field_of_view
 from kinocell.stages import folders
 from kinocell.stages.epoch import SoFar, keep_where_due, whole_run
 from kinocell.stages.guards import largest, warn_of_slow_loader
+from kinocell.stages.measured import measured
 from kinocell.stages.model import save_model
 from kinocell.stages.networks import check_baseline_fits, chosen_genotype
 from kinocell.stages.train_state import TrainState, begin, train_settings
@@ -157,6 +159,8 @@ def _steps(state: TrainState, asked: Asked) -> None:
 def _step(state: TrainState, batch: Batch) -> None:
     settings, network = state.config.train, state.model.network
     optim.set_learning_rate(state.optimizer, _learning_rate(state))
+    if isinstance(network, Network):  # grows in a line over the training, as in DARTS
+        network.drop_path = settings.drop_path * state.step / _all_steps(state)
     clips, targets = training_input(
         batch,
         state.config.clips,
@@ -171,6 +175,8 @@ def _step(state: TrainState, batch: Batch) -> None:
         loss, list(network.parameters()), state.optimizer, gradient_clip=settings.gradient_clip
     )
     state.check("gradient of the weights", norm, batch)
+    if state.averaged is not None:
+        state.averaged.update_parameters(network)
     seen = batch_values(loss, logits, batch.labels.to(state.device))
     state.so_far.result.add_values(parallel.rows(seen))
 
@@ -193,10 +199,10 @@ def _kept(state: TrainState, valid: LossAndAccuracy | None) -> TrainEpoch:
     is_best = score >= state.best
     if is_best:
         state.best, state.best_epoch = score, state.epoch
-        weights = state.model.network.state_dict()
+        weights = state.shown.network.state_dict()
         state.best_weights = {name: w.detach().cpu().clone() for name, w in weights.items()}
         if parallel.is_first():
-            save_model(state.folder / "best.safetensors", state.model)
+            save_model(state.folder / "best.safetensors", state.shown)
     if parallel.is_first():
         runs.append_jsonl(state.folder / "metrics.jsonl", metrics, sync=True)
     state.epoch += 1
@@ -210,7 +216,7 @@ def _kept(state: TrainState, valid: LossAndAccuracy | None) -> TrainEpoch:
 def _validate(state: TrainState, asked: Asked) -> LossAndAccuracy:
     """Loss and accuracy on the valid split; ranks take its batches in turns."""
     result = LossAndAccuracy()
-    network, batch_size = state.model.network.eval(), state.config.train.batch_size
+    network, batch_size = state.shown.network.eval(), state.config.train.batch_size
     # Each rank's averages have followed its own clips; the first one's are those that are kept.
     parallel.same_as_first(list(network.buffers()))
     batches = test_batches(
@@ -234,9 +240,10 @@ def _validate(state: TrainState, asked: Asked) -> LossAndAccuracy:
 
 
 def _finish(state: TrainState) -> None:
-    save_model(state.folder / "last.safetensors", state.model)
-    network, shape = state.model.network, state.config.clips.shape
-    time_of_one = latency(network, shape, device=state.device)
+    save_model(state.folder / "last.safetensors", state.shown)
+    shape = state.config.clips.shape
+    found = measured(state.model.network, shape, device=state.device, label="train: costs")
+    one_clip = found.latencies[0]
     genotype = state.model.genotype
     kept = [connection.op for connection in genotype.kept()] if genotype else []
     newest = state.checkpoints.newest()
@@ -245,15 +252,11 @@ def _finish(state: TrainState) -> None:
     runs.finish_stage(
         state.folder,
         {
-            "parameters": num_parameters(network),
-            "weights_mib": weights_mib(network),
+            **found.to_dict(),
             "checkpoint_mib": newest.stat().st_size / MIB,
-            "multiply_adds": multiply_adds(network, shape),
-            "milliseconds": time_of_one.median_milliseconds,
-            "milliseconds_p90": time_of_one.p90_milliseconds,
-            "threads": time_of_one.threads,
-            "device": device_name(state.device),
-            "clip_shape": list(shape),
+            # Once more, for tables with a row per run.
+            "milliseconds": one_clip.median_milliseconds,
+            "milliseconds_p90": one_clip.p90_milliseconds,
             "seconds": state.seconds,
             "best_epoch": state.best_epoch,
             "chosen_by": "valid_accuracy" if len(state.valid_rows) else "train_loss",
@@ -270,8 +273,12 @@ def _finish(state: TrainState) -> None:
 
 
 def _learning_rate(state: TrainState) -> float:
-    settings = state.config.train
-    steps = settings.epochs * state.steps_per_epoch
+    settings, steps = state.config.train, _all_steps(state)
     if settings.schedule == "onecycle":
         return optim.onecycle(state.step, steps, settings.learning_rate)
-    return optim.cosine(state.step, steps, settings.learning_rate, 0.0)
+    warmup = settings.warmup_epochs * state.steps_per_epoch
+    return optim.warm_cosine(state.step, steps, warmup, settings.learning_rate)
+
+
+def _all_steps(state: TrainState) -> int:
+    return state.config.train.epochs * state.steps_per_epoch

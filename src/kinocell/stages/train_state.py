@@ -15,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from kinocell import runs
 from kinocell.config import RunConfig, to_dict
 from kinocell.console import say
 from kinocell.data.clips import Batch, Prepared, training_batches
 from kinocell.learning import optim, parallel
+from kinocell.learning.averaging import moving_average
 from kinocell.learning.device import choose_device, device_name
 from kinocell.locks import Lock
 from kinocell.space.cost import num_parameters
@@ -33,6 +35,11 @@ from kinocell.stages.epoch import SoFar
 from kinocell.stages.guards import check_finite, check_same_weights, largest
 from kinocell.stages.model import Model, save_model, split_fingerprint, split_names
 from kinocell.stages.networks import build, network_settings
+
+LATER: dict[str, Any] = {
+    "model": "", "drop_path": 0.0, "warmup_epochs": 0, "decay_norms": True, "ema": 0.0,
+}  # fmt: skip
+"""Settings that the first trainings did not have, with the values that change nothing."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,6 +59,8 @@ class TrainState:
     optimizer: torch.optim.SGD
     batches: Iterator[Batch]
     steps_per_epoch: int
+    averaged: AveragedModel | None = None
+    """The moving average of the network, where one is kept."""
     epoch: int = 0
     """Whole epochs that are done."""
     seconds: float = 0.0
@@ -67,6 +76,13 @@ class TrainState:
     def step(self) -> int:
         """Steps that are done, from the start of the training."""
         return self.epoch * self.steps_per_epoch + self.so_far.step
+
+    @property
+    def shown(self) -> Model:
+        """What is validated and kept: the moving average where there is one."""
+        if self.averaged is None:
+            return self.model
+        return replace(self.model, network=self.averaged.module)
 
     def save(self) -> None:
         """Write a checkpoint: the training goes on from it bit for bit, also within an epoch.
@@ -88,6 +104,7 @@ class TrainState:
                 "best_weights": self.best_weights,
                 "weights": self.model.network.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                **({"averaged": self.averaged.state_dict()} if self.averaged is not None else {}),
             },
         )
 
@@ -96,6 +113,8 @@ class TrainState:
         network = self.model.network
         network.load_state_dict(saved["weights"])
         self.optimizer.load_state_dict(saved["optimizer"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(saved["averaged"])
         self.epoch, self.seconds = saved["epoch"], saved["seconds"]
         self.best, self.best_epoch = saved["best"], saved["best_epoch"]
         if "so_far" in saved:  # format 1 kept whole epochs only
@@ -153,6 +172,7 @@ def begin(
         clips=config.clips,
         short_side_px=prepared.store.settings.short_side_px,
         views=config.evaluate.views,
+        crops=config.evaluate.crops,
         split=split_fingerprint(manifest),
         settings=arguments,
         config=config,
@@ -163,6 +183,7 @@ def begin(
         learning_rate=settings.learning_rate,
         momentum=settings.momentum,
         decay=settings.weight_decay,
+        decay_norms=settings.decay_norms,
     )
     parallel.part_of(batch_size, "--train.batch-size")
     parallel.same_as_first([*network.parameters(), *network.buffers()])
@@ -183,6 +204,7 @@ def begin(
         optimizer=optimizer,
         batches=iter(()),
         steps_per_epoch=steps,
+        averaged=moving_average(network, settings.ema) if settings.ema else None,
         so_far=SoFar(),
     )
     with state.checkpoints.restored() as saved:
@@ -197,6 +219,11 @@ def begin(
             f"{num_parameters(network):,} weights, {device_name(device)}"
             f"{parallel.said_of(batch_size)}"
         )
+        if settings.model and (settings.drop_path or settings.dropout):
+            say(
+                "train: drop path and dropout are settings of the searched network; "
+                f"{settings.model} is trained with its own dropout and without drop path"
+            )
     if parallel.is_first():
         runs.keep_rows(folder / "metrics.jsonl", "epoch", state.epoch)
     state.batches = training_batches(
@@ -223,7 +250,7 @@ def train_settings(
         "split": split_fingerprint(prepared.manifest),
         "videos": folders.prepared_contents(prepared.folder),
         "clips": folders.clip_settings(config.clips),
-        "train": to_dict(config.train),
+        "train": folders.but_for_new(to_dict(config.train), LATER),
         "genotype": genotype.to_dict()["nodes"] if genotype else None,
         "mid": genotype.mid if genotype else None,
         **folders.augment_settings(config.augment),

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from kinocell import cli, settings
+from kinocell import cli, presets, settings
 from kinocell.config import RunConfig
 from kinocell.errors import ConfigError
+from kinocell.options import UsageError
+from kinocell.recipes import modern, paper
 from kinocell.stages.many.names import label, run_name
 from kinocell.stages.many.plan import RESULTS, Plan, read_plan, remember
 from kinocell.verbs import VERBS
@@ -149,6 +152,21 @@ def test_train_takes_modules_as_an_axis() -> None:
     assert len({run.name for run in made.runs}) == 2
 
 
+def test_recipes_are_an_axis_over_the_preset_and_under_what_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    made = plan("out: o\nbase: {train.ema: 0.5}\naxes: {recipe: [paper, modern]}\n")
+    assert [run.name for run in made.runs] == ["recipe=paper", "recipe=modern"]
+    for run, recipe in zip(made.runs, (paper, modern), strict=True):
+        config = config_of(run.command, capsys)
+        assert config.train == replace(recipe(presets.demo()).train, ema=0.5)
+        assert config.augment == recipe(presets.demo()).augment
+    with pytest.raises(UsageError, match=r"no recipe 'moderm'\. Did you mean 'modern'"):
+        plan("out: o\naxes: {recipe: [moderm]}\n")
+    with pytest.raises(ConfigError, match="recipe"):
+        plan("out: o\nverb: search\naxes: {recipe: [modern]}\n")
+
+
 def test_prepared_folder_of_ones_own_is_used(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "done.json").write_text("{}")
@@ -243,3 +261,13 @@ def test_sweep_may_grow_but_not_change_what_its_runs_share() -> None:
     Path("o/sweep.json").write_text("[]")
     with pytest.raises(ConfigError, match=r"sweep\.json is not of format 1"):
         remember(plan(TWO))
+
+
+def test_sweep_from_before_a_setting_goes_on_unless_it_is_used() -> None:
+    remember(plan(TWO))
+    content = json.loads(Path("o/sweep.json").read_text())
+    del content["base"]["train.ema"]
+    Path("o/sweep.json").write_text(json.dumps(content))
+    remember(plan(TWO))
+    with pytest.raises(ConfigError, match=r"train\.ema: 0\.0 there, 0\.9 now"):
+        remember(plan("out: o\nbase: {train.ema: 0.9}\naxes: {seed: [0]}\n"))

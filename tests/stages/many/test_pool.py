@@ -321,3 +321,11 @@ def test_attempt_says_who_did_it_where_and_how_it_ended(planned: Planned) -> Non
     assert record["exit_code"] == 0
     assert record["seconds"] > 0
     assert (plan.runs[0].folder / "attempts" / "1.log").read_text() == "hello\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="proc(5) is Linux's")
+def test_run_goes_before_its_pool_where_memory_runs_out(planned: Planned, tmp_path: Path) -> None:
+    show = "print(open('/proc/self/oom_score_adj').read())"
+    plan = planned({"run": (sys.executable, "-S", "-c", show)})
+    sweep(plan, pace=QUICK)
+    assert int((plan.out / "run/attempts/1.log").read_text()) == 1000

@@ -154,7 +154,7 @@ def test_status_shows_every_run_and_how_the_failed_ones_ended(plan: Plan) -> Non
     started = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=2, minutes=5)
     runs.write_json(path, {"processes": [far], "started": started.isoformat()})
     os.utime(path, (time.time() - 125, time.time() - 125))
-    lines = tables.status_lines(plan, statuses(plan))
+    lines = tables.status_lines(plan.out, statuses(plan))
     text = "\n".join(lines)
     assert lines[0].endswith(": 4 done, 1 running, 1 failed")
     assert "on node7 for 2 h 05 min, last sign of life 2 min 05 s ago" in text
@@ -179,7 +179,7 @@ def test_everything_fits_80_columns_however_long_the_names_are(tmp_path: Path) -
                 runs=members, base={}, slurm={})  # fmt: skip
     found = statuses(plan)
     assert [status.state for status in found] == ["done", "failed"]
-    lines = [*tables.status_lines(plan, found), *tables.as_text(found)]
+    lines = [*tables.status_lines(plan.out, found), *tables.as_text(found)]
     named = [line for line in lines if "m" * 80 in line]  # what was typed is not cut
     assert max(len(line) for line in lines if line not in named) <= 80
 

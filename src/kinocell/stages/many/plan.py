@@ -176,7 +176,13 @@ class _Sheet:
         keys = {option.key for option in opts.config_options(RunConfig())}
         typed = {key: value for key, value in values.items() if key in keys}
         files = [self.config] if self.config else []
-        return settings.layered(typed | {"out": str(self.out)}, files, self.preset, fresh=True)
+        return settings.layered(
+            typed | {"out": str(self.out)},
+            files,
+            self.preset,
+            fresh=True,
+            recipe=values.get("recipe"),
+        )
 
     def command(self, verb: str, values: Mapping[str, Any]) -> tuple[str, ...]:
         words = ["kinocell", verb, "--preset", self.preset]
@@ -287,6 +293,9 @@ def remember(plan: Plan) -> None:
             raise ConfigError(
                 f"{path} is not of format {FORMAT}. Name another folder, `out`, in {plan.file}."
             )
+        # Settings that are younger than the folder had their defaults.
+        plain = settings.flat(configs.to_dict(RunConfig()))
+        before = {key: value for key, value in plain.items() if key in now} | before
         if changed := configs.differences(before, now):
             shown = "; ".join(changed[:5]) + ("; ..." if len(changed) > 5 else "")
             raise ConfigError(

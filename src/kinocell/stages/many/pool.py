@@ -88,6 +88,7 @@ class Pool:
         again: Runs that had failed before get `retries` new attempts.
         wait: Stay while others work on the last runs, to take over if they vanish.
         pace: How often it does what.
+        label: The verb, in front of what it says.
     """
 
     def __init__(
@@ -100,7 +101,9 @@ class Pool:
         again: bool = False,
         wait: bool = True,
         pace: Pace | None = None,
+        label: str = "sweep",
     ) -> None:
+        self._label = label
         self._runs = runs
         self._workers = workers
         self._retries = retries
@@ -211,20 +214,23 @@ class Pool:
             outcome = "done" if code == 0 else "stopped" if asked or slot.lost else "crashed"
             seconds = time.monotonic() - slot.start
             attempt = slot.claim.end(code, outcome, seconds)
-            _tell(slot.run, attempt, seconds)
+            _tell(self._label, slot.run, attempt, seconds)
         return bool(ended)
 
     def _touch(self) -> None:
         for slot in self._slots:
             if not slot.claim.touch() and not slot.lost:
                 slot.lost = True
-                say(f"sweep: {slot.run.name} is being done elsewhere; stopped here.")
+                say(f"{self._label}: {slot.run.name} is being done elsewhere; stopped here.")
                 slot.process.terminate()
 
     def _end_all(self) -> None:
         """Ask the runs to end, wait for their checkpoints; after a second signal do not wait."""
         if self._slots:
-            say(f"sweep: stopping {len(self._slots)} run(s), which write their checkpoints ...")
+            say(
+                f"{self._label}: stopping {len(self._slots)} run(s), which write their "
+                "checkpoints ..."
+            )
         for slot in self._slots:
             slot.asked = True
             slot.process.terminate()
@@ -258,13 +264,13 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _tell(run: Run, attempt: Attempt, seconds: float) -> None:
+def _tell(label: str, run: Run, attempt: Attempt, seconds: float) -> None:
     if attempt.outcome == "done":
-        say(f"sweep: {run.name} done in {duration(seconds)}")
+        say(f"{label}: {run.name} done in {duration(seconds)}")
         return
     code = attempt.record["exit_code"]
     reason = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-    say(f"sweep: {run.name} {attempt.outcome}, attempt {attempt.number}, {reason}")
+    say(f"{label}: {run.name} {attempt.outcome}, attempt {attempt.number}, {reason}")
     if attempt.outcome == "crashed":
         for line in attempt.last_lines[-1:]:
             say(f"    {line}")

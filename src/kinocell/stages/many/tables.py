@@ -169,14 +169,14 @@ def _missing(found: Sequence[Status], bullet: str) -> list[str]:
     return [f"Not counted, because not done ({len(missing)}):", *named]
 
 
-def status_lines(plan: Plan, found: Sequence[Status]) -> list[str]:
+def status_lines(out: Path, found: Sequence[Status]) -> list[str]:
     """A line per run, and how the failed ones ended; 80 columns."""
     counts = [
         f"{sum(s.state == state for s in found)} {state}"
         for state in ("done", "running", "waiting", "failed", "blocked")
         if any(s.state == state for s in found)
     ]
-    lines = [f"{plan.out}: {', '.join(counts)}", "", "state    tries         time  run"]
+    lines = [f"{out}: {', '.join(counts)}", "", "state    tries         time  run"]
     for s in found:
         spent = duration(s.seconds) if s.made else "-"
         lines += _beside(f"{s.state:<9}{len(s.made):>5}{spent:>13}", s.run.name)

@@ -45,6 +45,18 @@ def page(parts: Mapping[str, object], script_data: Mapping[str, object]) -> str:
     )
 
 
+def comparison_page(parts: Mapping[str, object], script_data: Mapping[str, object]) -> str:
+    """The page of a comparison; arguments as of `page`."""
+    environment = _environment()
+    environment.filters.update(percent=percent, count=count, large=large)
+    return environment.get_template("compare.html.j2").render(
+        **parts,
+        styles=[_file("report.css"), _file("compare.css")],
+        scripts=[_file("compare.js")],
+        script_data=script_json(script_data),
+    )
+
+
 def sheets_page(parts: Mapping[str, object]) -> str:
     """The page of contact sheets; its pictures lie beside it."""
     return _environment().get_template("sheets.html.j2").render(**parts)

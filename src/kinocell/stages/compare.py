@@ -1,0 +1,194 @@
+"""A comparison: baselines, searched and random modules, trained and tested on the same terms.
+
+Runs are carried out as those of a sweep are (`many/`), one command and one folder each. What takes
+part is in `contest/lanes.py`, what is chosen and how in `contest/choices.py`, what comes of it in
+`contest/rows.py`. Everything can be stopped at any time; the same command goes on.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kinocell import runs
+from kinocell.config import RunConfig, to_dict
+from kinocell.config_checks import check
+from kinocell.console import say
+from kinocell.data.clips import open_prepared
+from kinocell.errors import ConfigError, RunError
+from kinocell.learning.device import choose_device, device_name
+from kinocell.stages.contest import failures, output, results, terms
+from kinocell.stages.contest.crew import RETRIES, Workers, carry_out
+from kinocell.stages.contest.entrants import entrants
+from kinocell.stages.contest.lanes import Lane
+from kinocell.stages.contest.lines import lines
+from kinocell.stages.contest.parts import parts
+from kinocell.stages.contest.state import Contest, has_module, planned, trainings, trials, tried
+from kinocell.stages.contest.terms import Terms
+from kinocell.stages.many import attempts, tables
+from kinocell.stages.many.attempts import Watch
+from kinocell.stages.many.plan import RESULTS, Run
+from kinocell.stages.many.pool import Pace
+from kinocell.stages.many.summary import Status
+from kinocell.stages.page import comparison
+
+
+def compare(config: RunConfig, on: Terms, workers: Workers | None = None) -> Path:
+    """Carry out a comparison and write its tables and its page.
+
+    Args:
+        config: Settings that all runs share; `train.epochs` and `train.learning_rate` are those
+            of the budget and of the tries. `out` is the folder of the comparison.
+        on: Its terms.
+        workers: How many runs at a time.
+
+    Returns:
+        The page, OUT/compare.html; compare.md, compare.csv and compare.json have the same.
+
+    Raises:
+        KinocellError: Terms that make no comparison, videos that cannot be cut, another comparison
+            in the folder, runs that cannot be set beside these. A run that fails is a line of the
+            table and no error.
+        KeyboardInterrupt: After Ctrl-C, when all runs have ended.
+    """
+    contest = opened(config, on, workers or Workers())
+    try:
+        _searches_and_paces(contest)
+        _trials(contest)
+        _trainings(contest)
+    finally:
+        page = write(contest)
+    return page
+
+
+def opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
+    """A comparison whose videos are prepared and whose entrants are known; nothing is trained."""
+    terms.check(on)
+    if config.train.model:
+        raise ConfigError(
+            f"train.model is {config.train.model!r}; a comparison takes the names of its networks "
+            "in --models."
+        )
+    if on.budget.epochs:
+        check(replace(config, train=replace(config.train, epochs=on.budget.epochs)))
+    out = Path(config.out)
+    terms.remember(out, on, config)
+    device = device_name(choose_device(config.device))
+    runs.write_json(
+        out / "config.json",
+        {"format": runs.FORMAT, "config": to_dict(config), **runs.provenance(device)},
+    )
+    whole = open_prepared(_prepared(config, workers), config.split)
+    for folder in on.runs:
+        results.check_comparable(Path(folder), whole.manifest)
+    who = entrants(out, config, on)
+    found = parts(out, whole, config, on)
+    return Contest(
+        out=out,
+        config=config,
+        terms=on,
+        workers=workers,
+        whole=whole,
+        lanes=[
+            Lane(out=out, entrant=entrant, part=part, base_seed=config.seed)
+            for entrant in who
+            for part in found
+        ],
+    )
+
+
+def _prepared(config: RunConfig, workers: Workers) -> Path:
+    """The folder of the prepared videos, prepared now where none is named."""
+    if config.prepared:
+        folder = Path(config.prepared)
+        if not (folder / "done.json").exists():
+            raise RunError(
+                f"{folder} is not prepared. Leave --prepared out, then the comparison prepares the "
+                "videos; or use `kinocell prepare` first."
+            )
+        return folder
+    out = Path(config.out)
+    folder = out / "prepared"
+    words = ("kinocell", "prepare", "--config", str(out / "config.json"), "--out", str(folder))
+    run = Run(name="prepared", folder=folder, command=words, varied={},
+              results=tuple(folder / name for name in RESULTS["prepare"]))  # fmt: skip
+    carry_out([run], workers)
+    if failures.failed(run):
+        raise RunError(f"The videos cannot be prepared: {failures.reason(run)}")
+    return folder / "prepare"
+
+
+def status(config: RunConfig, on: Terms) -> list[str]:
+    """How far a comparison is: every run that can be planned by now, and the table; 80 columns.
+
+    Raises:
+        RunError: There is no comparison in this folder, or its videos are not prepared yet.
+    """
+    out = Path(config.out)
+    prepared = Path(config.prepared) if config.prepared else out / "prepared" / "prepare"
+    for path in (out / "comparison.json", prepared / "done.json"):
+        if not path.exists():
+            raise RunError(f"{path} does not exist: the comparison in {out} has not begun.")
+    contest = opened(config, on, Workers())
+    watch = Watch(Pace().stale_seconds)
+    found = []
+    for run in planned(contest):
+        made = attempts.attempts(run.folder)
+        state = attempts.state_of(made, run.results, watch, RETRIES)
+        found.append(Status(run=run, state=state, made=made, values={}))
+    return [*tables.status_lines(out, found), "", *output.as_text(everything(contest))]
+
+
+# --- the phases --------------------------------------------------------------------------------
+
+
+def _searches_and_paces(contest: Contest) -> None:
+    """Find the modules; where the budget is in minutes, time some steps of every network."""
+    searching = [lane for lane in contest.lanes if lane.entrant.kind == "searched"]
+    others = [lane for lane in contest.lanes if lane.entrant.kind != "searched"]
+    timed = contest.terms.budget.minutes > 0
+    first = [lane.search() for lane in searching]
+    first += [run for lane in others for run in lane.pace()] if timed else []
+    carry_out(first, contest.workers)
+    if timed:
+        ready = [lane for lane in searching if has_module(lane)]
+        carry_out([run for lane in ready for run in lane.pace()], contest.workers)
+
+
+def _trials(contest: Contest) -> None:
+    carry_out([run for lane in contest.lanes for run in trials(contest, lane)], contest.workers)
+    for lane in contest.lanes:
+        for rate in tried(contest):
+            folder = lane.trial_folder(rate)
+            if (folder / "evaluate" / "done.json").exists():
+                # A scored try does not go on, and those of large networks would fill a disk.
+                shutil.rmtree(folder / "train" / "checkpoints", ignore_errors=True)
+
+
+def _trainings(contest: Contest) -> None:
+    wanted = [run for lane in contest.lanes for run in trainings(contest, lane)]
+    carry_out(wanted, contest.workers)
+
+
+def write(contest: Contest) -> Path:
+    """Write the tables and the page, from what is on disk now."""
+    found, out = everything(contest), contest.out
+    runs.write_json(out / "compare.json", found)
+    runs.write_text(out / "compare.csv", output.as_csv(found))
+    runs.write_text(out / "compare.md", output.as_markdown(found))
+    comparison.write(out / "compare.html", found)
+    say("\n".join(["", *output.as_text(found)]))
+    return out / "compare.html"
+
+
+def everything(contest: Contest) -> dict[str, Any]:
+    """What compare.json holds."""
+    return output.everything(
+        lines(contest),
+        contest.whole.manifest,
+        contest.terms,
+        contest.config,
+        device=device_name(choose_device(contest.config.device)),
+    )

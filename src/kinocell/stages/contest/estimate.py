@@ -1,0 +1,133 @@
+"""The cost of a comparison, measured: a few videos are prepared, a few steps of each network made.
+
+What follows from the measurements is arithmetic, in `prices.py`. They are kept in OUT/estimate and
+not made twice.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from kinocell import runs
+from kinocell.config import RunConfig, to_dict
+from kinocell.data import synthetic
+from kinocell.data.clips import open_prepared
+from kinocell.data.cuts import split_by_group
+from kinocell.data.datasets import SEVERAL_SPLITS, read_dataset
+from kinocell.data.manifest import NO_SPLIT, UNUSED, Manifest
+from kinocell.learning.device import choose_device, device_name
+from kinocell.space.random_genotypes import random_genotypes
+from kinocell.space.wiring import SearchSpace
+from kinocell.stages.contest import prices, terms, views
+from kinocell.stages.contest.crew import Workers, carry_out
+from kinocell.stages.contest.lanes import Entrant, Lane, Part
+from kinocell.stages.contest.prices import Price, Size
+from kinocell.stages.contest.terms import Terms
+from kinocell.stages.many.names import short_hash
+from kinocell.stages.prepare import prepare
+
+
+def costs(config: RunConfig, on: Terms, workers: Workers) -> list[str]:
+    """The estimate as lines; its measurements are kept in OUT/estimate and not made twice."""
+    # By its settings: what was measured with others is not taken for these.
+    out = Path(config.out) / "estimate" / short_hash(terms.shared(config))
+    videos = listed(config)
+    size = _size(videos, on)
+    short = replace(
+        config,
+        out=str(out),
+        prepared="",
+        search=replace(config.search, epochs=1),
+    )
+    sample, preparing = _sample(short, videos, prepared=bool(config.prepared))
+    runs.write_json(
+        out / "config.json",
+        {"format": runs.FORMAT, "config": to_dict(short), **runs.provenance()},
+    )
+    found = _prices(config, on, workers, out, sample, size)
+    device = device_name(choose_device(config.device))
+    return prices.as_text(found, preparing=preparing, device=device, workers=workers.num)
+
+
+def _size(videos: Manifest, on: Terms) -> Size:
+    if not on.folds:
+        return Size(train=len(videos.rows("train")), test=len(videos.rows("test")), parts=1)
+    used = int((videos.splits != UNUSED).sum())
+    test = used // on.folds
+    return Size(train=used - test, test=test, parts=on.folds)
+
+
+def listed(config: RunConfig) -> Manifest:
+    """The videos with the split that will be compared on; none is decoded."""
+    if config.prepared:
+        return open_prepared(config.prepared, config.split).manifest
+    split = config.split or ("1" if config.dataset in SEVERAL_SPLITS else "")
+    if not config.data:
+        place = Path(config.out) / "prepared" / "videos"  # where the comparison puts them too
+        found = read_dataset(synthetic.render(place, config.synthetic))
+    else:
+        found = read_dataset(Path(config.data).absolute(), config.dataset, split)
+    if (found.splits == NO_SPLIT).all():
+        return split_by_group(found, config.prepare.test_fraction, config.seed)
+    return found
+
+
+def _sample(
+    config: RunConfig, videos: Manifest, *, prepared: bool
+) -> tuple[Path, dict[str, float]]:
+    """Some training videos, prepared; and what preparing all of them will take."""
+    train = videos.rows("train")
+    batch_size = max(config.train.batch_size, config.search.batch_size)
+    chosen = views.few(videos, train, views.PACE_STEPS * batch_size)
+    aside = videos.rows("test")[:1]  # a list without test videos has some that are unused
+    some = videos.select(np.concatenate([chosen, aside]))
+    splits = np.where(np.isin(np.arange(len(some)), range(len(chosen))), views.TRAIN, UNUSED)
+    start = time.monotonic()
+    folder = prepare(config, manifest=replace(some, splits=splits.astype(np.int8)))
+    took = folder.parent / "prepare_seconds.json"
+    if not took.exists():
+        runs.write_json(took, {"seconds": time.monotonic() - start})
+    seconds = runs.read_json(took, "the time of a preparation")["seconds"]
+    summary = runs.stage_summary(folder)
+    scale = 0 if prepared else len(videos) / summary["videos"]
+    return folder, {"seconds": seconds * scale, "bytes": summary["store_bytes"] * scale}
+
+
+def _prices(
+    config: RunConfig, on: Terms, workers: Workers, out: Path, sample: Path, size: Size
+) -> list[Price]:
+    """Time some steps of every network and of a search."""
+    part = Part(name="", tested=sample, search=sample, rates=sample, pace=sample,
+                tested_rows=np.zeros(0, np.int64), steps_per_epoch=1)  # fmt: skip
+    space = SearchSpace(nodes=config.search.nodes, mid=config.search.mid)
+    file = out / "genotypes" / "random-0.json"
+    # A module drawn at random stands for the one that will be found, and for all others.
+    random_genotypes(space, 1, seed=config.seed)[0].save(file)
+    module = _lane(config, out, part, Entrant(kind="random", name="module", file=file))
+    models = [_lane(config, out, part, Entrant(kind="model", name=name)) for name in on.models]
+    searching = _lane(config, out, part, Entrant(kind="searched", name="search"))
+    searches = bool(on.search_seeds) and not on.genotypes
+    wanted = [searching.search()] if searches else []
+    wanted += [run for lane in (module, *models) for run in lane.pace()]
+    carry_out(wanted, workers)
+    found = [prices.search_price(searching, size, config, on)] if searches else []
+    for name, networks in (
+        ("searched", len(on.genotypes) or on.search_seeds),
+        ("random", on.random_genotypes),
+    ):
+        if networks:
+            found.append(
+                prices.training_price(module, size, config, on, networks=networks, name=name)
+            )
+    return found + [
+        prices.training_price(lane, size, config, on, networks=1, name=lane.entrant.name)
+        for lane in models
+    ]
+
+
+def _lane(config: RunConfig, out: Path, part: Part, entrant: Entrant) -> Lane:
+    return Lane(out=out, entrant=entrant, part=part, base_seed=config.seed)

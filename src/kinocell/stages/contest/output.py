@@ -1,0 +1,319 @@
+"""A comparison as people and programs read it: JSON, csv, markdown, a terminal of 80 columns.
+
+Where the numbers come from is in `rows.py`; the page is in `page/comparison.py`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kinocell import runs
+from kinocell.config import RunConfig
+from kinocell.data.manifest import UNUSED, Manifest
+from kinocell.stages.contest import rows
+from kinocell.stages.contest.printed import LABEL, PRINTED
+from kinocell.stages.contest.rows import Line
+from kinocell.stages.contest.terms import Terms, shared, to_plain
+
+FORMAT = 1
+SEARCHED, RANDOM = "searched", "random"
+Values = Mapping[str, Any]
+
+
+def everything(
+    lines: Sequence[Line], videos: Manifest, terms: Terms, config: RunConfig, *, device: str
+) -> dict[str, Any]:
+    """All that is known of a comparison, ready for JSON.
+
+    Args:
+        lines: Of the table.
+        videos: With the split that is compared on.
+        terms: Of the comparison.
+        config: The settings that all runs share.
+        device: Its name.
+    """
+    searched = next((line for line in lines if line.name == SEARCHED), None)
+    found = []
+    for line in lines:
+        against = None if line.name == SEARCHED else searched
+        values = rows.numbers(line, against, videos.class_names)
+        values["printed"] = PRINTED.get(line.name)
+        found.append(values)
+    used = int((videos.splits != UNUSED).sum())
+    return {
+        "format": FORMAT,
+        "name": Path(config.data).name or "synthetic motions",
+        "terms": to_plain(terms) | {"budget_text": str(terms.budget)},
+        "videos": {
+            "classes": len(videos.class_names),
+            "train": used if terms.folds else len(videos.rows("train")),
+            "test": used if terms.folds else len(videos.rows("test")),
+            "grouped": videos.grouped,
+        },
+        "rows": found,
+        "notes": notes(terms, videos, found),
+        "printed_label": LABEL,
+        "settings": shared(config),
+        **runs.provenance(device),
+    }
+
+
+def notes(terms: Terms, videos: Manifest, found: Sequence[Values]) -> list[str]:
+    """What has to be known to read the table rightly, one sentence or two each."""
+    said = [
+        f"Every network: the same videos, input, augmentation and schedule, {terms.budget} a "
+        "training."
+    ]
+    if terms.lr_tries > 1:
+        said.append(
+            f"Each network has its own learning rate, the best of {terms.lr_tries} on a part of "
+            "the training videos that shares no group with the rest (a fifth of the epochs each)."
+        )
+    else:
+        said.append("All networks have the learning rate of the settings.")
+    if terms.folds:
+        cut = "by group" if videos.grouped else "by file, because no groups are named"
+        said.append(
+            f"{terms.folds} folds, cut {cut} from all videos, training and test split pooled. "
+            "Modules and learning rates are chosen within each fold's training videos; the test "
+            "videos of all folds are scored together."
+        )
+    said.append(
+        "± is the standard deviation over trainings (n - 1). [ ] is the 95 % interval over the "
+        "choice of test videos: Wilson's for an accuracy, a paired bootstrap for a difference to "
+        "the searched line. p is McNemar's, on the answers of more than half of the trainings."
+    )
+    if terms.genotypes:
+        said.append(
+            "The searched line was not searched here but given; which videos it was searched on, "
+            "its file says."
+        )
+    if any(row["name"] == RANDOM and best_member(row) for row in found):
+        said.append(
+            "The best random module is the one with the best test score: what looking at the test "
+            "would give, not a result that anybody could have chosen."
+        )
+    return said
+
+
+def share(value: float) -> str:
+    """`"81.2"`."""
+    return f"{100 * value:.1f}"
+
+
+def spread(values: Values) -> str:
+    """`"81.2 ± 2.1"`; a single value has no spread."""
+    return share(values["mean"]) + ("" if values["sd"] is None else f" ± {share(values['sd'])}")
+
+
+def interval(values: Values) -> str:
+    """`"[78.1, 84.0]"`."""
+    return f"[{share(values['low'])}, {share(values['high'])}]"
+
+
+def gap(row: Values) -> str:
+    """`"-3.1 [-6.0, -0.2]"`, or a dash for the line that all are compared with."""
+    found = row.get("difference")
+    if not found:
+        return "-"
+    low, high = (f"{100 * found[name]:+.1f}" for name in ("low", "high"))
+    return f"{100 * found['value']:+.1f} [{low}, {high}]"
+
+
+def p_value(row: Values) -> str:
+    """`"0.031"`, `"<0.001"`."""
+    found = row.get("difference")
+    if not found:
+        return "-"
+    return "<0.001" if found["mcnemar_p"] < 0.001 else f"{found['mcnemar_p']:.3f}"
+
+
+def count(row: Values) -> str:
+    """`"9"`, or `"7/9"` where trainings are missing."""
+    done, planned = row["trainings"], row["planned"]
+    return str(done) if done == planned else f"{done}/{planned}"
+
+
+def parameters(row: Values) -> str:
+    """`"33.2 M"`, `"86.4-240 k"` where the networks of a line differ."""
+    found = row["costs"]["parameters"]
+    factor, unit = (1e6, "M") if found["high"] >= 1e6 else (1e3, "k")
+    low, high = (f"{found[name] / factor:.3g}" for name in ("low", "high"))
+    return f"{low} {unit}" if low == high else f"{low}-{high} {unit}"
+
+
+def best_member(row: Values) -> Values | None:
+    """The network of a line with the best mean over its trainings, where there are several."""
+    done = [member for member in row["members"] if "video_top1" in member]
+    return max(done, key=lambda m: m["video_top1"]["mean"]) if len(done) > 1 else None
+
+
+def title(row: Values) -> str:
+    """The name of a line, with how many networks it stands for."""
+    if row["name"] in (SEARCHED, RANDOM):
+        num = len(row["members"])
+        return f"{row['name']} ({num} module{'' if num == 1 else 's'})"
+    return str(row["name"])
+
+
+def rates(row: Values) -> str:
+    """The chosen learning rates, each once."""
+    found = sorted({rate for member in row["members"] for rate in member["learning_rates"]})
+    return ", ".join(f"{rate:g}" for rate in found) or "-"
+
+
+def epochs(row: Values) -> str:
+    """The epochs of a training, or their range."""
+    found = sorted({number for member in row["members"] for number in member["epochs"]})
+    if not found:
+        return "-"
+    return str(found[0]) if len(found) == 1 else f"{found[0]}-{found[-1]}"
+
+
+def problems(found: Values) -> list[str]:
+    """What is missing and why, a line each."""
+    said = []
+    for row in found["rows"]:
+        for failure in row["failures"]:
+            said.append(f"{failure['run']}: {failure['reason']}")
+        missing = row["planned"] - row["trainings"]
+        if missing and not row["failures"]:
+            said.append(f"{title(row)}: {missing} of {row['planned']} trainings not done yet")
+        for member in row["members"]:
+            said += [f"{member['name']}: {note}" for note in member["notes"]]
+    return said
+
+
+def printed(found: Values) -> list[Values]:
+    """The lines that stand in the paper's Table 2 too, where a network drawn by people is one."""
+    quoted = [row for row in found["rows"] if row["printed"]]
+    return quoted if any(row["name"] != SEARCHED for row in quoted) else []
+
+
+COLUMNS = ("network", "n", "video top-1", "95 %", "clip top-1", "vs searched", "p",
+           "parameters", "MiB", "MACs", "ms", "p90", "rate", "epochs")  # fmt: skip
+
+
+def cells(row: Values) -> list[str]:
+    """One line of the markdown table."""
+    if not row["trainings"]:
+        reason = row["failures"][0]["reason"] if row["failures"] else "not done yet"
+        return [title(row), count(row), reason, *("-" for _ in COLUMNS[3:])]
+    cost = {name: values["median"] for name, values in row["costs"].items()}
+    return [
+        title(row),
+        count(row),
+        spread(row["video_top1"]),
+        interval(row["video_top1"]),
+        spread(row["clip_top1"]),
+        gap(row),
+        p_value(row),
+        parameters(row),
+        f"{cost['weights_mib']:.3g}",
+        f"{cost['multiply_adds'] / 1e9:.3g} G",
+        f"{cost['milliseconds']:.3g}",
+        f"{cost['milliseconds_p90']:.3g}",
+        rates(row),
+        epochs(row),
+    ]
+
+
+def as_markdown(found: Values) -> str:
+    """The table for a paper or a page, with all that belongs to it."""
+    videos = found["videos"]
+    quoted = printed(found)
+    lines = [
+        f"# {found['name']}: networks compared",
+        "",
+        f"{videos['test']} test videos, {videos['classes']} classes, accuracies in percent.",
+        "",
+        *_table(COLUMNS, [cells(row) for row in found["rows"]]),
+        "",
+    ]
+    for row in found["rows"]:
+        if (best := best_member(row)) and row["name"] == RANDOM:
+            lines += [f"Best random module: {best['name']}, {spread(best['video_top1'])}.", ""]
+    lines += [f"- {note}" for note in (*found["notes"], *problems(found))]
+    if quoted:
+        lines += [
+            "",
+            f"What the paper prints {LABEL.removeprefix('printed in the paper ')}:",
+            "",
+        ]
+        heads = ("network", "video top-1", "parameters", "model size")
+        lines += _table(
+            heads,
+            [[row["name"], *(row["printed"][n] for n in ("video_top1", "parameters", "size"))]
+             for row in quoted],
+        )  # fmt: skip
+    lines += ["", *_per_class(found)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _per_class(found: Values) -> list[str]:
+    done = [row for row in found["rows"] if row["trainings"]]
+    if not done:
+        return []
+    heads = ["class", "videos", *(row["name"] for row in done)]
+    classes = [
+        [item["class"], str(item["num_videos"]),
+         *(share(row["per_class"][i]["top1"]) for row in done)]
+        for i, item in enumerate(done[0]["per_class"])
+    ]  # fmt: skip
+    return ["Video top-1 per class, mean over trainings:", "", *_table(heads, classes)]
+
+
+def _table(heads: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    lines = [heads, ["---"] * len(heads), *body]
+    return ["| " + " | ".join(str(c).replace("|", "\\|") for c in line) + " |" for line in lines]
+
+
+def as_csv(found: Values) -> str:
+    """One line per line of the table, plain numbers for a spreadsheet."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    costs = ("parameters", "weights_mib", "multiply_adds", "milliseconds", "milliseconds_p90")
+    writer.writerow(
+        ["network", "networks", "trainings", "planned", "video_top1", "video_top1_sd",
+         "video_top1_low", "video_top1_high", "clip_top1", "clip_top1_sd", "difference",
+         "difference_low", "difference_high", "mcnemar_p", *costs, "learning_rates", "epochs",
+         f"video_top1 {LABEL}", "failure"]
+    )  # fmt: skip
+    for row in found["rows"]:
+        video, clip = row.get("video_top1", {}), row.get("clip_top1", {})
+        gap_values = row.get("difference", {})
+        writer.writerow(
+            [row["name"], len(row["members"]), row["trainings"], row["planned"],
+             *(_cell(video.get(name)) for name in ("mean", "sd", "low", "high")),
+             *(_cell(clip.get(name)) for name in ("mean", "sd")),
+             *(_cell(gap_values.get(name)) for name in ("value", "low", "high", "mcnemar_p")),
+             *(_cell(row["costs"][name]["median"] if "costs" in row else None) for name in costs),
+             rates(row), epochs(row), (row["printed"] or {}).get("video_top1", ""),
+             "; ".join(failure["reason"] for failure in row["failures"])]
+        )  # fmt: skip
+    return text.getvalue()
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def as_text(found: Values) -> list[str]:
+    """The heart of it for a terminal of 80 columns."""
+    lines = [f"{'':<24}{'n':>5} {'video top-1':>13} {'vs searched':>22} {'params':>13}"]
+    for row in found["rows"]:
+        name = title(row) if len(title(row)) <= 24 else "..." + title(row)[-21:]
+        left = f"{name:<24}{count(row):>5}"
+        if not row["trainings"]:
+            reason = row["failures"][0]["reason"] if row["failures"] else "not done yet"
+            lines.append(f"{left}  {reason}"[:80])
+            continue
+        lines.append(f"{left} {spread(row['video_top1']):>13} {gap(row):>22} {parameters(row):>13}")
+        if (best := best_member(row)) and row["name"] == RANDOM:
+            lines.append(f"{'  the best, ' + best['name']:<29} {spread(best['video_top1']):>13}")
+    tested = found["videos"]["test"]
+    return [*lines, "", f"{tested} test videos; percent, ± sd over trainings, [95 % interval]"]

@@ -1,0 +1,177 @@
+"""What trainings reached on the test videos, read from their run folders, and whether they compare.
+
+What follows from it in numbers is in `rows.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+
+from kinocell import runs, settings
+from kinocell.config import RunConfig, to_dict
+from kinocell.data.manifest import Manifest, counted
+from kinocell.errors import RunError
+from kinocell.learning.statistics import Hits, Shares
+from kinocell.stages.evaluate import softmax
+from kinocell.stages.model import split_fingerprint, split_names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Result:
+    """One trained network on test videos, in the order of the list."""
+
+    folders: tuple[Path, ...]
+    """Its run folder; one per fold in a cross-validation."""
+    rows: npt.NDArray[np.int64]
+    """Of the list of videos, ascending, `[n]`."""
+    labels: npt.NDArray[np.int64]
+    """`[n]`."""
+    hits: Hits
+    """Whether each video was named right, by the mean of the probabilities of its clips, `[n]`."""
+    clip_shares: Shares
+    """The share of each video's clips that were named right by themselves, `[n]`."""
+    costs: Mapping[str, float]
+    """Of train/done.json: parameters, multiply_adds, milliseconds, ...; means over folds."""
+
+
+COSTS = ("parameters", "weights_mib", "multiply_adds", "milliseconds", "milliseconds_p90",
+         "seconds")  # fmt: skip
+
+
+def read(folder: Path) -> Result:
+    """A run folder that is trained and evaluated.
+
+    Raises:
+        RunError: It is not.
+    """
+    runs.stage_summary(folder / "evaluate")
+    done = runs.stage_summary(folder / "train")
+    with np.load(folder / "evaluate" / "logits.npz", allow_pickle=False) as found:
+        rows, logits = found["rows"].astype(np.int64), found["logits"]
+        labels = found["labels"].astype(np.int64)
+    return Result(
+        folders=(folder,),
+        rows=rows,
+        labels=labels,
+        hits=softmax(logits).mean(axis=1).argmax(axis=1) == labels,
+        clip_shares=(logits.argmax(axis=2) == labels[:, None]).mean(axis=1),
+        costs={name: float(done[name]) for name in COSTS},
+    )
+
+
+def union(folds: Sequence[Result]) -> Result:
+    """The tests of all folds as one: every video once, by a network that never saw it."""
+    rows = np.concatenate([fold.rows for fold in folds])
+    order = np.argsort(rows)
+    assert len(np.unique(rows)) == len(rows)
+    return Result(
+        folders=tuple(path for fold in folds for path in fold.folders),
+        rows=rows[order],
+        labels=np.concatenate([fold.labels for fold in folds])[order],
+        hits=np.concatenate([fold.hits for fold in folds])[order],
+        clip_shares=np.concatenate([fold.clip_shares for fold in folds])[order],
+        costs={name: float(np.mean([f.costs[name] for f in folds])) for name in COSTS},
+    )
+
+
+def check_comparable(folder: Path, videos: Manifest) -> None:
+    """Refuse a run whose score cannot stand beside others on these videos.
+
+    Args:
+        folder: A run folder that is trained and evaluated.
+        videos: The list with the split that is compared on.
+
+    Raises:
+        RunError: Other classes, another split, other test videos; the difference is named.
+    """
+    runs.stage_summary(folder / "evaluate")
+    model = _metadata(folder / "train" / "best.safetensors")
+    names = tuple(model["class_names"])
+    if names != videos.class_names:
+        raise RunError(f"{folder} cannot be compared: {_class_difference(names, videos)}.")
+    scores = runs.read_json(folder / "evaluate" / "scores.json", "scores")
+    tested = [video["path"] for video in scores["videos"]]
+    rows = videos.rows("test")
+    ours = videos.paths[rows].tolist()
+    if tested != ours:
+        raise RunError(f"{folder} cannot be compared: {_test_difference(tested, ours)}.")
+    if model["split"] != split_fingerprint(videos):
+        raise RunError(
+            f"{folder} cannot be compared: {_split_difference(model['splits'], videos)}."
+        )
+    with np.load(folder / "evaluate" / "logits.npz", allow_pickle=False) as found:
+        same = np.array_equal(found["labels"], videos.labels[rows])
+    if not same:
+        raise RunError(f"{folder} cannot be compared: its test videos have other labels.")
+
+
+def other_settings(folder: Path, ours: Mapping[str, Any]) -> list[str]:
+    """The settings in which a run's training differs from those of the comparison.
+
+    Args:
+        folder: The run folder.
+        ours: Settings by full name.
+    """
+    content = runs.read_json(folder / "train" / "config.json", "the config of a training")
+    # A training does not write down what was left alone of its newer settings.
+    theirs = settings.flat(to_dict(RunConfig())) | settings.flat(content["config"])
+    return [
+        f"{name} {theirs[name]}, here {value}"
+        for name, value in sorted(ours.items())
+        if name.startswith(("clips.", "augment.", "train."))
+        and name not in ("train.model", "augment.in_search")
+        and theirs[name] != value
+    ]
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            content: dict[str, Any] = json.loads(file.metadata()["kinocell"])
+            return content
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{path} is missing, damaged or not a kinocell model ({error}). Train again."
+        ) from error
+
+
+def _class_difference(names: tuple[str, ...], videos: Manifest) -> str:
+    only = sorted(set(names) ^ set(videos.class_names))
+    if not only:
+        return "it has the same classes in another order"
+    return (
+        f"it was trained on {len(names)} classes, here are {len(videos.class_names)}; only one of "
+        f"both has {counted(only, 'class', 'classes')}"
+    )
+
+
+def _test_difference(tested: Sequence[str], ours: Sequence[str]) -> str:
+    only = sorted(set(tested) ^ set(ours))
+    if not only:
+        return "it lists the same test videos in another order"
+    return (
+        f"it was tested on {len(tested)} videos, here are {len(ours)}; only one of both has "
+        f"{counted(only, 'video', 'videos')}"
+    )
+
+
+def _split_difference(splits: Mapping[str, str], videos: Manifest) -> str:
+    ours = split_names(videos)
+    both = splits.keys() | ours.keys()
+    other = sorted(p for p in both if splits.get(p, "unused") != ours.get(p, "unused"))
+    if not other:
+        return "it was trained on another split of these videos"
+    first = other[0]
+    return (
+        f"it was trained on another split, in which {first!r} is "
+        f"{splits.get(first, 'unused')} and not {ours.get(first, 'unused')} "
+        f"({len(other)} such videos)"
+    )

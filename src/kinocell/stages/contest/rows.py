@@ -1,0 +1,176 @@
+"""The lines of a comparison's table in numbers: means, spreads, intervals, differences.
+
+Pure; how the lines look is in `tables.py` and on the page. Spread is the sample standard deviation
+(n - 1) over trainings; intervals say what chance in the choice of test videos does, and nothing of
+seeds.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kinocell.learning.statistics import (
+    Hits,
+    Shares,
+    majority,
+    mcnemar,
+    paired_bootstrap,
+    wilson_interval,
+)
+from kinocell.stages.contest.choices import Trial
+from kinocell.stages.contest.results import COSTS, Result
+
+BOOTSTRAP_SEED = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One network of a line, with all its trainings that are done."""
+
+    name: str
+    tested: Sequence[Result]
+    learning_rates: Sequence[float] = ()
+    """One per part of the data."""
+    epochs: Sequence[int] = ()
+    """One per part of the data."""
+    tries: Sequence[Trial] = ()
+    """Learning rates that were tried, on all parts."""
+    genotypes: Sequence[str] = ()
+    """Files, one per part; none for a baseline."""
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line of the table."""
+
+    name: str
+    """"searched", "random", a baseline, or a run folder."""
+    members: Sequence[Member]
+    planned: int
+    """Trainings that should be there."""
+    failures: Sequence[tuple[str, str]] = field(default=())
+    """Runs that failed, and why."""
+
+    @property
+    def results(self) -> list[Result]:
+        """All trainings of all members."""
+        return [training for member in self.members for training in member.tested]
+
+
+def numbers(line: Line, searched: Line | None, class_names: Sequence[str]) -> dict[str, Any]:
+    """Everything about a line, ready for JSON.
+
+    Args:
+        line: The line.
+        searched: What it is compared with; None where there is no such line, or this is it.
+        class_names: For the table per class.
+    """
+    values: dict[str, Any] = {
+        "name": line.name,
+        "trainings": len(line.results),
+        "planned": line.planned,
+        "failures": [{"run": run, "reason": reason} for run, reason in line.failures],
+        "members": [_member(member) for member in line.members],
+    }
+    if not line.results:
+        return values
+    shares = video_shares(line.results)
+    videos = _spread([float(t.hits.mean()) for t in line.results])
+    low, high = wilson_interval(videos["mean"], len(shares))
+    values |= {
+        "video_top1": videos | {"low": low, "high": high},
+        "clip_top1": _spread([float(t.clip_shares.mean()) for t in line.results]),
+        "costs": {
+            name: _range([training.costs[name] for training in line.results]) for name in COSTS
+        },
+        "per_class": _per_class(line.results, class_names),
+    }
+    if searched is not None and searched.results:
+        values["difference"] = difference(line.results, searched.results)
+    return values
+
+
+def difference(ours: Sequence[Result], searched: Sequence[Result]) -> dict[str, float]:
+    """How much better than the searched networks, with its 95 % interval, and McNemar's p.
+
+    The interval is of the difference of the means over all trainings: test videos are drawn with
+    replacement, each with the share of trainings that name it right, on both sides. McNemar's test
+    takes single answers: those of more than half of the trainings.
+    """
+    found = paired_bootstrap(video_shares(ours), video_shares(searched), seed=BOOTSTRAP_SEED)
+    return {
+        "value": found.value,
+        "low": found.low,
+        "high": found.high,
+        "mcnemar_p": mcnemar(_answers(ours), _answers(searched)),
+    }
+
+
+def video_shares(tested: Sequence[Result]) -> Shares:
+    """The share of the trainings that name each video right, `[videos]`.
+
+    Raises:
+        ValueError: They were tested on other videos.
+    """
+    if {training.labels.tobytes() for training in tested} != {tested[0].labels.tobytes()}:
+        raise ValueError("These trainings were tested on different videos.")
+    shares: Shares = np.mean([training.hits for training in tested], axis=0)
+    return shares
+
+
+def _answers(tested: Sequence[Result]) -> Hits:
+    return majority(np.stack([training.hits for training in tested]))
+
+
+def _member(member: Member) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "name": member.name,
+        "learning_rates": list(member.learning_rates),
+        "epochs": list(member.epochs),
+        "tries": [asdict(trial) for trial in member.tries],
+        "genotypes": list(member.genotypes),
+        "notes": list(member.notes),
+        "trainings": [
+            {
+                "folders": [str(folder) for folder in training.folders],
+                "video_top1": float(training.hits.mean()),
+                "clip_top1": float(training.clip_shares.mean()),
+            }
+            for training in member.tested
+        ],
+    }
+    if member.tested:
+        values["video_top1"] = _spread([float(t.hits.mean()) for t in member.tested])
+        values["costs"] = {
+            name: statistics.median(t.costs[name] for t in member.tested) for name in COSTS
+        }
+    return values
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    return {
+        "mean": statistics.fmean(values),
+        "sd": statistics.stdev(values) if len(values) > 1 else None,
+        "best": max(values),
+    }
+
+
+def _range(values: Sequence[float]) -> Mapping[str, float]:
+    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+
+
+def _per_class(tested: Sequence[Result], class_names: Sequence[str]) -> list[dict[str, Any]]:
+    labels = tested[0].labels
+    shares = video_shares(tested)
+    return [
+        {"class": name, "num_videos": int((labels == c).sum()),
+         "top1": float(shares[labels == c].mean())}
+        for c, name in enumerate(class_names)
+        if (labels == c).any()
+    ]  # fmt: skip

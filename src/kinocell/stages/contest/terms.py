@@ -1,0 +1,165 @@
+"""The terms of a comparison: who takes part, how often, and with what budget.
+
+Settings that every run has too (clips, search, training, ...) are in the config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kinocell import config as configs
+from kinocell import runs, settings
+from kinocell.baselines.table import BASELINES
+from kinocell.config import RunConfig, to_dict
+from kinocell.errors import ConfigError, RunError, pick
+
+FORMAT = 1
+NO_DIFFERENCE = {"device", "prepare.workers", "clips.workers", "checkpoint_minutes"} | {
+    "checkpoints_kept"
+}
+"""Settings that change no result; a comparison that goes on may have others."""
+MAY_GROW = {"models", "genotypes", "random_genotypes", "seeds", "search_seeds", "runs"}
+"""Terms that say who takes part: what is done stays done when they change."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What every network may spend on one training: epochs, or minutes on this device."""
+
+    epochs: int = 0
+    minutes: float = 0.0
+
+    @classmethod
+    def read(cls, text: str) -> Budget:
+        """The budget of a text.
+
+        >>> Budget.read("epochs=30")
+        Budget(epochs=30, minutes=0.0)
+        """
+        name, _, value = text.partition("=")
+        try:
+            budget = {"epochs": lambda: cls(epochs=int(value)),
+                      "minutes": lambda: cls(minutes=float(value))}[name.strip()]()  # fmt: skip
+        except (KeyError, ValueError) as error:
+            raise ConfigError(
+                f"The budget is {text!r}; it must be epochs=N or minutes=M, as in epochs=30."
+            ) from error
+        if not 0 < budget.epochs + budget.minutes < float("inf"):
+            raise ConfigError(f"The budget is {text!r}; it must be above 0.")
+        return budget
+
+    def __str__(self) -> str:
+        return f"minutes={self.minutes:g}" if self.minutes else f"epochs={self.epochs}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """Who is compared with whom, and on what terms."""
+
+    models: tuple[str, ...] = ()
+    """Names of baselines."""
+    genotypes: tuple[str, ...] = ()
+    """Genotype files; without any, modules are searched within the comparison."""
+    random_genotypes: int = 4
+    seeds: int = 3
+    """Trainings of each network."""
+    search_seeds: int = 3
+    """Searches, each of which gives a module of its own."""
+    budget: Budget = field(default_factory=lambda: Budget(epochs=1))
+    folds: int = 0
+    """Folds of a cross-validation; 0 takes the split of the data."""
+    lr_tries: int = 3
+    """Learning rates tried for each network; 1 takes that of the settings for all."""
+    runs: tuple[str, ...] = ()
+    """Finished run folders that are set beside the others."""
+
+
+def check(terms: Terms) -> None:
+    """Refuse terms that make no comparison.
+
+    Raises:
+        ConfigError: The first one that is wrong, and what is allowed.
+    """
+    for name, least in (("random_genotypes", 0), ("seeds", 1), ("search_seeds", 0),
+                        ("folds", 0), ("lr_tries", 1)):  # fmt: skip
+        if getattr(terms, name) < least:
+            shown = name.replace("_", "-")
+            raise ConfigError(f"--{shown} is {getattr(terms, name)}; it must be at least {least}.")
+    if terms.folds == 1:
+        raise ConfigError("--folds is 1; it must be 0 (the split of the data) or at least 2.")
+    for model in terms.models:
+        pick(BASELINES, model, "baseline")
+    for name in ("models", "genotypes", "runs"):
+        names = getattr(terms, name)
+        if twice := [value for i, value in enumerate(names) if value in names[:i]]:
+            raise ConfigError(f"--{name} names {twice[0]} twice.")
+    if terms.folds and terms.runs:
+        raise ConfigError(
+            "--runs and --folds: a run has one test split, folds have others. Leave one out."
+        )
+    for path in (*terms.genotypes, *terms.runs):
+        if not Path(path).exists():
+            raise ConfigError(f"{path} does not exist.")
+    searched = len(terms.genotypes) or terms.search_seeds
+    if not (searched or terms.random_genotypes or terms.models or terms.runs):
+        raise ConfigError("Nothing is compared. Name --models, or leave --search-seeds above 0.")
+
+
+def to_plain(terms: Terms) -> dict[str, Any]:
+    """The terms as JSON can hold them."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(terms).items()}
+
+
+def remembered(out: Path) -> Terms | None:
+    """The terms of the comparison in a folder, if there is one."""
+    path = out / "comparison.json"
+    if not path.exists():
+        return None
+    content = _content(path)
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in content["terms"].items()
+    }
+    return Terms(**values | {"budget": Budget(**content["terms"]["budget"])})
+
+
+def remember(out: Path, terms: Terms, config: RunConfig) -> None:
+    """Write OUT/comparison.json, or compare with what is there.
+
+    Raises:
+        RunError: The folder holds a comparison on other terms or with other settings.
+    """
+    path = out / "comparison.json"
+    now = {"terms": _fixed(to_plain(terms)), "settings": shared(config)}
+    if path.exists():
+        content = _content(path)
+        before = {"terms": _fixed(content["terms"]), "settings": content["settings"]}
+        if changed := configs.differences(before, now):
+            shown = "; ".join(changed[:5]) + ("; ..." if len(changed) > 5 else "")
+            raise RunError(
+                f"{out} holds a comparison on other terms ({shown}). Choose another --out; models, "
+                "genotypes and seeds may be added, what all runs share may not change."
+            )
+    content = {"format": FORMAT, "terms": to_plain(terms), "settings": shared(config)}
+    runs.write_json(path, content | runs.provenance())
+
+
+def shared(config: RunConfig) -> dict[str, Any]:
+    """The settings that all runs share, by full name, as far as they change results."""
+    flat = settings.flat(to_dict(config))
+    own = {"out", "prepared", "train.epochs"}
+    return {key: value for key, value in flat.items() if key not in NO_DIFFERENCE | own}
+
+
+def _fixed(terms: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in terms.items() if key not in MAY_GROW}
+
+
+def _content(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = runs.read_json(path, "the terms of a comparison")
+    if content.get("format") != FORMAT:
+        raise RunError(f"{path} is not of format {FORMAT}. Choose another --out.")
+    return content

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kinocell.learning.statistics import mcnemar, wilson_interval
+from kinocell.stages.contest import output, rows
+from kinocell.stages.contest.results import COSTS, Result
+from kinocell.stages.contest.rows import Line, Member
+
+
+def result(text: str, labels: str = "") -> Result:
+    """`"110"`: right, right, wrong; one clip a video."""
+    hits = np.array([letter == "1" for letter in text])
+    return Result(
+        folders=(Path("run"),),
+        rows=np.arange(len(hits)),
+        labels=np.array([int(label) for label in labels or "0" * len(text)]),
+        hits=hits,
+        clip_shares=hits.astype(float),
+        costs=dict.fromkeys(COSTS, 1000.0),
+    )
+
+
+def line(name: str, *texts: str, **values: Any) -> Line:
+    members = [Member(name=name, tested=[result(text) for text in texts])]
+    return Line(name=name, members=members, planned=len(texts), **values)
+
+
+def test_line_has_mean_and_sample_deviation_over_trainings() -> None:
+    found = rows.numbers(line("c3d", "1100", "1110"), None, ["a"])
+    assert found["video_top1"]["mean"] == pytest.approx(0.625)
+    assert found["video_top1"]["sd"] == pytest.approx(0.25 / math.sqrt(2))
+    low, high = wilson_interval(0.625, 4)
+    assert (found["video_top1"]["low"], found["video_top1"]["high"]) == (low, high)
+
+
+def test_single_training_has_no_deviation() -> None:
+    assert rows.numbers(line("c3d", "10"), None, ["a"])["video_top1"]["sd"] is None
+
+
+def test_difference_averages_trainings_video_by_video() -> None:
+    # Ours name video 0 right always, 1 half of the time: 0.75; the searched ones only video 1.
+    ours, searched = [result("11"), result("10")], [result("01"), result("01")]
+    found = rows.difference(ours, searched)
+    assert found["value"] == pytest.approx(0.75 - 0.5)
+    # A resample of two videos holds 0, 1 or 2 times video 0, whose gain is 1; that of 1 is -0.5.
+    assert (found["low"], found["high"]) == (-0.5, 1.0)
+
+
+def test_mcnemar_takes_the_answers_of_more_than_half_of_the_trainings() -> None:
+    ours = [result("111110"), result("111000"), result("110001")]
+    searched = [result("000000"), result("000001"), result("000011")]
+    expected = mcnemar(np.array([1, 1, 1, 0, 0, 0], bool), np.array([0, 0, 0, 0, 0, 1], bool))
+    assert rows.difference(ours, searched)["mcnemar_p"] == expected == pytest.approx(10 / 16)
+
+
+def test_half_of_the_trainings_is_not_more_than_half() -> None:
+    found = rows.difference([result("1"), result("0")], [result("0"), result("0")])
+    assert found["mcnemar_p"] == 1.0
+    assert found["value"] == 0.5
+
+
+def test_network_that_is_always_better_is_better_by_an_interval_above_zero() -> None:
+    found = rows.difference([result("1" * 50)], [result("1" * 30 + "0" * 20)])
+    assert found["low"] > 0
+    assert found["mcnemar_p"] == 2 / 2**20
+
+
+def test_trainings_on_other_videos_are_not_averaged() -> None:
+    with pytest.raises(ValueError, match="different videos"):
+        rows.video_shares([result("10", "01"), result("10", "11")])
+
+
+def test_classes_are_counted_by_label() -> None:
+    members = [Member(name="m", tested=[result("110", "001"), result("010", "001")])]
+    found = rows.numbers(Line(name="m", members=members, planned=2), None, ["a", "b", "c"])
+    assert found["per_class"] == [
+        {"class": "a", "num_videos": 2, "top1": 0.75},
+        {"class": "b", "num_videos": 1, "top1": 0.0},
+    ]
+
+
+def test_line_without_a_training_says_why() -> None:
+    failed = Line(name="c3d", members=[Member(name="c3d", tested=[])], planned=3,
+                  failures=[("c3d/seed-0, train", "memory ran out")])  # fmt: skip
+    found = rows.numbers(failed, line("searched", "10"), ["a"])
+    assert found["trainings"] == 0
+    assert "video_top1" not in found
+    assert output.cells({**found, "printed": None})[:3] == ["c3d", "0/3", "memory ran out"]
+
+
+def test_best_of_several_networks_is_the_one_with_the_best_mean() -> None:
+    members = [
+        Member(name="random-0", tested=[result("1100"), result("0000")]),
+        Member(name="random-1", tested=[result("1000"), result("1110")]),
+    ]
+    found = rows.numbers(Line(name="random", members=members, planned=4), None, ["a"])
+    best = output.best_member(found)
+    assert best is not None
+    assert (best["name"], best["video_top1"]["mean"]) == ("random-1", 0.5)

@@ -1,0 +1,175 @@
+"""The page of a comparison, also in a browser: it draws, it fits, it sorts, it asks for nothing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from kinocell.config import RunConfig
+from kinocell.data.manifest import from_names
+from kinocell.stages.contest import output
+from kinocell.stages.contest.results import COSTS, Result
+from kinocell.stages.contest.rows import Line, Member
+from kinocell.stages.contest.terms import Budget, Terms
+from kinocell.stages.page import comparison
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CLASSES = ("wave", "<b>clap</b>", '</script><script>alert("1")</script>')
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run")
+
+
+def trained(accuracy: float, cost: float, seed: int) -> Result:
+    labels = np.arange(60) % len(CLASSES)
+    hits = np.random.default_rng(seed).random(60) < accuracy
+    return Result(folders=(Path("run"),), rows=np.arange(60), labels=labels, hits=hits,
+                  clip_shares=hits.astype(np.float64),
+                  costs=dict.fromkeys(COSTS, cost))  # fmt: skip
+
+
+def line(name: str, accuracy: float, cost: float, members: int = 1) -> Line:
+    return Line(
+        name=name,
+        members=[
+            Member(name=f"{name}-{i}", tested=[trained(accuracy, cost * (1 + i), 10 * i + s)
+                                               for s in range(2)], learning_rates=[0.05],
+                   epochs=[30])
+            for i in range(members)
+        ],
+        planned=2 * members,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    """A made-up comparison with everything on it."""
+    videos = from_names(
+        Path("videos"), [f"{c}/{i}.mp4" for i in range(120) for c in range(3)],
+        [CLASSES[c] for _ in range(120) for c in range(3)],
+        splits=["test" if i < 20 else "train" for i in range(120) for _ in range(3)],
+    )  # fmt: skip
+    lines = [
+        line("searched", 0.8, 1e5, 3),
+        line("random", 0.75, 2e5, 4),
+        line("resnet3d_18", 0.5, 33e6),
+        line("c3d", 0.3, 78e6),
+        line("x3d_xs", 0.82, 3e6),
+        Line(name="convnet3d", members=[Member(name="convnet3d", tested=[])], planned=2,
+             failures=[("convnet3d/seed-0, train", "memory ran out")]),
+    ]  # fmt: skip
+    config = RunConfig(data="of my <own>")
+    terms = Terms(budget=Budget(epochs=30))
+    return output.everything(lines, videos, terms, config, device="CPU")
+
+
+@pytest.fixture
+def page_file(found: dict[str, Any], tmp_path: Path) -> Path:
+    comparison.write(tmp_path / "compare.html", found)
+    return tmp_path / "compare.html"
+
+
+def test_names_reach_the_page_as_text(page_file: Path) -> None:
+    text = page_file.read_text(encoding="utf-8")
+    assert "<b>clap</b>" not in text
+    assert '<script>alert("1")' not in text
+    assert "of my &lt;own&gt;" in text
+    assert "memory ran out" in text
+
+
+def test_paper_numbers_stand_apart_with_their_label(page_file: Path, found: dict[str, Any]) -> None:
+    text = page_file.read_text(encoding="utf-8")
+    table, paper = text.split('<section id="printed"')
+    assert "42.4 %" in paper
+    assert "42.4 %" not in table
+    assert "They do not compare with the table above" in paper
+    markdown = output.as_markdown(found)
+    assert "UCF101 split 1, other protocol" in markdown.split("42.4 %")[0]
+
+
+def test_page_says_where_the_searched_network_does_not_win(page_file: Path) -> None:
+    text = page_file.read_text(encoding="utf-8")
+    assert "ahead of" in text
+    assert "x3d_xs" in text.split("these test videos decide nothing")[0].rpartition("Against")[2]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    executable = next(filter(None, map(shutil.which, NAMES)), None)
+    if executable is None:
+        pytest.skip(f"no browser: none of {', '.join(NAMES)} is installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=executable, args=list(ARGUMENTS))
+        yield chromium
+        chromium.close()
+
+
+def opened(browser: Browser, path: Path, width: int, *, dark: bool) -> tuple[Page, list[str]]:
+    """The page, and everything that it complained about or asked for."""
+    page = browser.new_page(
+        viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light"
+    )
+    heard: list[str] = []
+    page.on("console", lambda message: heard.append(message.text))
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    page.on("request", lambda request: heard.append(request.url))
+    page.goto(path.as_uri())
+    return page, [line for line in heard if not line.startswith(("data:", path.as_uri()))]
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [400, 1200])
+def test_page_draws_and_fits_without_complaint(
+    browser: Browser, page_file: Path, width: int, dark: bool
+) -> None:
+    page, heard = opened(browser, page_file, width, dark=dark)
+    assert heard == []
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert page.locator(".scatter svg").count() == 3
+    assert page.locator(".scatter svg .point").count() == 3 * 5
+    assert page.locator(".scatter svg .span").count() == 3 * 5
+    assert page.locator(".scatter svg .single").count() == 3 * (3 + 4)
+    page.close()
+
+
+def test_points_lie_where_their_numbers_say(browser: Browser, page_file: Path) -> None:
+    page, _ = opened(browser, page_file, 1200, dark=False)
+    chart = page.locator("#chart-parameters")
+    places = {}
+    for kind, name in (("searched", "searched"), ("model", "c3d")):
+        shapes = chart.locator(f".{kind} .point")
+        index = 0 if kind == "searched" else 1
+        places[name] = shapes.nth(index).bounding_box()
+    searched, c3d = places["searched"], places["c3d"]
+    assert searched is not None
+    assert c3d is not None
+    assert searched["x"] < c3d["x"]  # fewer parameters: to the left
+    assert searched["y"] < c3d["y"]  # more videos right: higher up
+    page.close()
+
+
+def test_table_is_sorted_by_a_click_and_what_failed_stays_last(
+    browser: Browser, page_file: Path
+) -> None:
+    page, _ = opened(browser, page_file, 1200, dark=False)
+
+    def order() -> list[str]:
+        heads = page.locator("#compared tbody th").all()
+        return [head.inner_text().splitlines()[0].split(" (")[0] for head in heads]
+
+    page.locator("#compared thead button", has_text="parameters").click()
+    assert order() == ["c3d", "resnet3d_18", "x3d_xs", "random", "searched", "convnet3d"]
+    page.locator("#compared thead button", has_text="parameters").click()
+    assert order() == ["searched", "random", "x3d_xs", "resnet3d_18", "c3d", "convnet3d"]
+    assert page.locator("#compared th[aria-sort=ascending]").count() == 1
+    page.locator("#compared thead button", has_text="network").click()
+    assert order()[0] == "c3d"
+    page.close()
