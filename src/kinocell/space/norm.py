@@ -210,7 +210,8 @@ class SharedBatchNorm(BatchNorm):
 
     def __init__(self, norm: nn.modules.batchnorm._BatchNorm, of_all: OfAll, parts: int):
         super().__init__(norm.num_features, norm.eps, norm.momentum)
-        self.of_all, self.parts = of_all, parts
+        self.of_all: OfAll | None = of_all
+        self.parts = parts
         self.weight, self.bias = norm.weight, norm.bias
         self.running_mean, self.running_var = norm.running_mean, norm.running_var
         self.num_batches_tracked = norm.num_batches_tracked
@@ -218,9 +219,10 @@ class SharedBatchNorm(BatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise `[n, c, ...]`."""
-        if not self.training:
+        if not self.training or self.of_all is None:
+            averages = self.running_mean, self.running_var
             return F.batch_norm(
-                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+                x, *averages, self.weight, self.bias, training=self.training, eps=self.eps
             )
         flat = x.reshape(*x.shape[:2], -1, 1, 1).contiguous(memory_format=torch.channels_last_3d)
         y, mean, variance = batch_normalise(flat, self.weight, self.bias, self.eps, self.of_all)
@@ -246,8 +248,8 @@ def synchronise(network: nn.Module, of_all: OfAll, parts: int) -> None:
 
 @contextlib.contextmanager
 def apart(network: nn.Module) -> Iterator[None]:
-    """While the block runs, a search network sees the batches of this process as whole ones."""
-    norms = [module for module in network.modules() if isinstance(module, SearchNorm)]
+    """While the block runs, a network takes the batches of this process for whole ones."""
+    norms = [m for m in network.modules() if isinstance(m, SearchNorm | SharedBatchNorm)]
     before = [norm.of_all for norm in norms]
     for norm in norms:
         norm.of_all = None

@@ -32,6 +32,7 @@ from kinocell.signals import Asked, whole_steps
 from kinocell.space.cost import MIB
 from kinocell.space.genotype import Genotype
 from kinocell.space.network import Network
+from kinocell.space.norm import apart
 from kinocell.space.ops import OPS, Builder, field_of_view
 from kinocell.stages import folders
 from kinocell.stages.epoch import SoFar, keep_where_due, whole_run
@@ -242,7 +243,8 @@ def _validate(state: TrainState, asked: Asked) -> LossAndAccuracy:
 def _finish(state: TrainState) -> None:
     save_model(state.folder / "last.safetensors", state.shown)
     shape = state.config.clips.shape
-    found = measured(state.model.network, shape, device=state.device, label="train: costs")
+    with apart(state.model.network):  # what it costs is measured by this process alone
+        found = measured(state.model.network, shape, device=state.device, label="train: costs")
     one_clip = found.latencies[0]
     genotype = state.model.genotype
     kept = [connection.op for connection in genotype.kept()] if genotype else []
