@@ -13,8 +13,17 @@ ROOT = Path(str(kinocell.__file__)).parent
 FLOORS = {
     0: ["errors"],
     1: [
-        *("config", "config_checks", "console", "locks", "options", "presets", "processes", "runs"),
-        *("recipes", "settings", "signals"),
+        *(
+            "config",
+            "config_checks",
+            "console",
+            "locks",
+            "options",
+            "presets",
+            "processes",
+            "ranks",
+        ),
+        *("recipes", "runs", "settings", "signals"),
     ],
     2: ["data", "learning", "space"],
     3: ["baselines", "strategies"],

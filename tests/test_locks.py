@@ -100,6 +100,21 @@ def test_job_that_slurm_has_started_anew_elsewhere_goes_on(
         take(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("run", "refused"), [("night-1", False), ("night-2", True), ("none", True)]
+)
+def test_run_that_torchrun_has_started_anew_elsewhere_goes_on(
+    run: str, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_by(tmp_path, host="node17", elastic_run="none" if run == "none" else "night-1")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", run)
+    if refused:
+        with pytest.raises(RunError, match="node17"):
+            take(tmp_path)
+    else:
+        take(tmp_path)
+
+
 def test_number_of_a_process_that_is_another_by_now_is_no_obstacle(tmp_path: Path) -> None:
     left_by(tmp_path, pid=os.getppid())
     take(tmp_path)

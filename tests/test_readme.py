@@ -10,6 +10,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from torch.distributed.run import get_args_parser
 
 import kinocell
 from kinocell import cli, presets
@@ -31,11 +32,12 @@ def blocks(path: Path, language: str) -> list[str]:
 
 def lines(path: Path) -> list[str]:
     """Every line that a document asks to type."""
-    return [line for block in blocks(path, "sh") for line in block.splitlines() if line.strip()]
+    found = "".join(blocks(path, "sh")).replace("\\\n", " ")
+    return [line for line in found.splitlines() if line.strip()]
 
 
 TYPED = sorted({line for path in DOCUMENTS for line in lines(path)})
-COMMANDS = [line for line in TYPED if line.startswith("kinocell ")]
+COMMANDS = [line for line in TYPED if line.startswith(("kinocell ", "torchrun "))]
 PROGRAMS = [(path, block) for path in DOCUMENTS for block in blocks(path, "python")]
 
 
@@ -56,7 +58,13 @@ def test_command_is_understood(
     for name, verb in VERBS.items():
         if name not in CHEAP:
             monkeypatch.setitem(VERBS, name, dataclasses.replace(verb, action=asked.append))
-    assert cli.main(shlex.split(line)[1:]) == cli.DONE, capsys.readouterr().err
+    program, *words = shlex.split(line)
+    if program == "torchrun":
+        shared = get_args_parser().parse_args(words)
+        assert (shared.module, shared.training_script) == (True, "kinocell")
+        words = shared.training_script_args
+        assert VERBS[words[0]].many
+    assert cli.main(words) == cli.DONE, capsys.readouterr().err
     # Help, lists and settings were really printed; everything else has reached its verb.
     assert len(asked) == 1 or capsys.readouterr().out
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from kinocell import signals
+from kinocell.errors import RankError
 from kinocell.signals import Stopped
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
@@ -53,6 +54,33 @@ def test_within_steps_a_stop_waits_until_it_is_looked_for(
         steps()
     assert done
     assert "stopping behind this step" in capfd.readouterr().err
+
+
+def test_blocks_of_steps_in_each_other_end_with_the_outermost() -> None:
+    done = []
+
+    def steps() -> None:
+        with signals.handled(), signals.whole_steps():
+            with signals.whole_steps() as asked:
+                send(signal.SIGTERM)
+                assert asked.stop == signal.SIGTERM
+            send(signal.SIGTERM)  # still within steps
+            done.append("between the inner blocks")
+
+    with pytest.raises(Stopped):
+        steps()
+    assert done
+
+
+def test_torchruns_stop_does_not_interrupt_what_is_said_of_a_lost_process() -> None:
+    with pytest.raises(RankError), signals.handled(), signals.whole_steps():
+        raise RankError("one has gone")
+    with signals.handled():
+        try:
+            with signals.whole_steps():
+                raise RankError("one has gone")
+        except RankError:
+            send(signal.SIGTERM)
 
 
 def test_second_stop_ends_at_once() -> None:

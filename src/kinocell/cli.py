@@ -15,12 +15,18 @@ from pathlib import Path
 
 import kinocell
 from kinocell import options as opts
-from kinocell import presets, runs, signals
+from kinocell import presets, ranks, runs, signals
 from kinocell.actions import Request
 from kinocell.config import RunConfig
 from kinocell.config_checks import check
 from kinocell.console import result, say
-from kinocell.errors import KinocellError, did_you_mean
+from kinocell.errors import (
+    ConfigError,
+    KinocellError,
+    SaidElsewhereError,
+    SearchError,
+    did_you_mean,
+)
 from kinocell.options import Option, UsageError
 from kinocell.verbs import VERBS, Verb
 
@@ -33,6 +39,9 @@ OUT_OF_MEMORY = (
     "finished is kept."
 )
 
+MET_BY_ALL = (ConfigError, SearchError, SaidElsewhereError)
+"""What all processes of one run meet at once, so that the first one's words are enough."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0 done, 1 an error, 2 usage, 130 or 143 stopped."""
@@ -43,13 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(typed: list[str]) -> int:
     debug = "--debug" in typed
     verb = next((word for word in typed if word in VERBS), "")
+    alike = False
     try:
         return _dispatch(typed)
     except UsageError as error:
         command = f"kinocell {verb}".rstrip()
-        failure, code = f"{error}\nSee `{command} --help`.", USAGE
+        failure, code, alike = f"{error}\nSee `{command} --help`.", USAGE, True
     except KinocellError as error:
-        failure, code = str(error), FAILED
+        failure, code, alike = str(error), FAILED, isinstance(error, MET_BY_ALL)
         if debug:
             traceback.print_exc()
     except BrokenPipeError:
@@ -71,8 +81,11 @@ def _main(typed: list[str]) -> int:
     except KeyboardInterrupt as stop:
         failure = "stopped. Run the same command again to go on from here."
         code = SIGNALLED + stop.number if isinstance(stop, signals.Stopped) else STOPPED
+        alike = True
     # Said only here, when the traceback is gone and with it any progress bar.
-    say(f"kinocell: {failure}")
+    here = ranks.here()
+    who = "kinocell" if here.is_first else f"kinocell (rank {here.number})"
+    say(f"{who}: {failure}", of_any_rank=not alike)
     return code
 
 
@@ -99,6 +112,11 @@ def _dispatch(typed: list[str]) -> int:
         known = ", ".join(VERBS)
         raise UsageError(
             f"There is no verb {name!r}.{did_you_mean(name, list(VERBS))} Known: {known}."
+        )
+    if (world := ranks.here().world) > 1 and not VERBS[name].many:
+        able = ", ".join(other for other, verb in VERBS.items() if verb.many)
+        raise UsageError(
+            f"`kinocell {name}` is done by one process, not by {world}; torchrun is for {able}."
         )
     # After `--` everything is a file name, `--help` too.
     if {"-h", "--help"} & set(_before_words(arguments)):

@@ -345,6 +345,9 @@ class RunConfig:
     deterministic: bool = False
     """On a GPU, the same bits every time, at the price of speed. A CPU does so anyway."""
 
+    sync_bn: bool = False
+    """With torchrun, batch norms see the whole batch; else each process's sees its own part."""
+
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     clips: ClipsConfig = field(default_factory=ClipsConfig)

@@ -2,7 +2,7 @@
 
 All of it goes to stderr, so that a command's result on stdout can be piped. At 80 columns,
 without colour, in a pipe, a notebook and under Slurm the same words appear; only the moving bar
-is left out there.
+is left out there. Of several processes of one run, the first one talks.
 """
 
 from __future__ import annotations
@@ -13,22 +13,30 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from kinocell import ranks
+
 Item = TypeVar("Item")
 
 QUIET_SECONDS = 20.0  # where no bar can move: one progress line at most this often
 
 
-def say(message: str) -> None:
-    """One line for the person. Above the bar, where a bar is moving."""
+def say(message: str, *, of_any_rank: bool = False) -> None:
+    """One line for the person. Above the bar, where a bar is moving.
+
+    Args:
+        message: The line.
+        of_any_rank: Said also by the other processes of a run: what only one of them can know.
+    """
     # While a bar moves, rich has put its own writer in the place of sys.stderr: looked up at each
     # call, and never kept.
-    if sys.stderr is not None:
+    if sys.stderr is not None and (of_any_rank or ranks.here().is_first):
         print(message, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def result(value: object) -> None:
     """One line of a command's result, on stdout."""
-    print(value, flush=True)  # noqa: T201
+    if ranks.here().is_first:
+        print(value, flush=True)  # noqa: T201
 
 
 def progress(
@@ -52,7 +60,7 @@ def progress(
 def can_move() -> bool:
     """Whether stderr is a terminal whose cursor can go back: no file, pipe, notebook or Emacs."""
     # A program without a console (pythonw) has no stderr at all.
-    if sys.stderr is None or not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty() or not ranks.here().is_first:
         return False
     return os.environ.get("TERM", "").lower() not in ("", "dumb", "unknown")
 

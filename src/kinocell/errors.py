@@ -12,6 +12,8 @@ Nothing here is about one stage; a wrong *argument* in code is a plain `ValueErr
       GenotypeError          a genotype file: format, operators, wiring
       RunError               a run folder: another config, a missing stage, damaged weights
       SearchError            a search or a training that cannot go on (a loss that is not finite)
+      RankError              a process of a run on many devices is gone, or holds something else
+      SaidElsewhereError     the first process of such a run has failed, and has said why
 """
 
 from __future__ import annotations
@@ -85,6 +87,14 @@ class RunError(KinocellError):
 
 class SearchError(KinocellError):
     """A search or a training that cannot go on."""
+
+
+class RankError(KinocellError):
+    """A process of a run on many devices has gone, or holds something else than the others."""
+
+
+class SaidElsewhereError(KinocellError):
+    """The first process of a run on many devices has failed, and has said why."""
 
 
 def did_you_mean(name: str, names: list[str]) -> str:

@@ -18,21 +18,28 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-from kinocell import runs
+from kinocell import ranks, runs
 from kinocell.errors import RunError
 
 if sys.platform != "win32":
     import fcntl
 
 NAME = ".lock"
+NO_RUN = "none"
+"""What torchrun calls a run that has no name."""
 
 
 class Lock:
-    """The right to write into a folder; `only_run` gives it."""
+    """The right to write into a folder; `only_run` gives it.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    Args:
+        path: The file.
+        held: Whether this process holds it; else the first process of its run does.
+    """
+
+    def __init__(self, path: Path, *, held: bool = True) -> None:
+        self.path, self._held = path, held
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644) if held else -1
 
     def check(self) -> None:
         """Refuse to go on where a later loop of this process has taken over the folder.
@@ -40,7 +47,7 @@ class Lock:
         Raises:
             RunError: It has.
         """
-        if self._descriptor < 0:
+        if self._held and self._descriptor < 0:
             raise RunError(
                 f"A later run of this process has taken over {self.path.parent}; go on with that."
             )
@@ -102,12 +109,16 @@ _OURS: WeakValueDictionary[Path, Lock] = WeakValueDictionary()
 def only_run(folder: Path) -> Iterator[Lock]:
     """Keep every other run out of a folder while the block runs.
 
-    A loop of this very process that was left open is replaced; `Lock.check` tells it so.
+    A loop of this very process that was left open is replaced; `Lock.check` tells it so. Of several
+    processes of one run, the first holds the lock for all.
 
     Raises:
         RunError: Another process is at work in the folder, or another machine has not let it go.
     """
     path = (folder / NAME).absolute()
+    if not ranks.here().is_first:
+        yield Lock(path, held=False)
+        return
     if ours := _OURS.get(path):
         ours.release()
     try:
@@ -148,6 +159,7 @@ def _ourselves() -> dict[str, Any]:
         "since": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
         "slurm_restart": int(os.environ.get("SLURM_RESTART_COUNT", 0)),
+        "elastic_run": os.environ.get("TORCHELASTIC_RUN_ID", NO_RUN),
     }
 
 
@@ -161,6 +173,9 @@ def _may_live(owner: Mapping[str, Any], *, kernel: bool) -> bool:
     ours = _ourselves()
     if owner.get("host") == ours["host"]:
         return not kernel and _runs(owner.get("pid"))
+    # torchrun starts the processes of a run anew, perhaps elsewhere, when it has ended them all.
+    if ours["elastic_run"] != NO_RUN and owner.get("elastic_run") == ours["elastic_run"]:
+        return False
     # Slurm starts a job anew, perhaps elsewhere, only when it has ended the one before.
     requeued = ours["slurm_job"] is not None and owner.get("slurm_job") == ours["slurm_job"]
     return not (requeued and ours["slurm_restart"] > owner.get("slurm_restart", 0))

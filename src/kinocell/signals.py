@@ -17,6 +17,9 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from kinocell import ranks
+from kinocell.errors import RankError
+
 STOPS = (signal.SIGINT, signal.SIGTERM)
 CHECKPOINTS = tuple(
     getattr(signal, name) for name in ("SIGUSR1",) if hasattr(signal, name)
@@ -42,9 +45,13 @@ class Asked:
         """Whether a checkpoint is asked for."""
         self.in_steps = False
         """Whether a loop asks after each step; else nobody would hear of a stop."""
+        self.deaf = False
+        """Whether the process ends anyway, and has to say why."""
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         """Handle a signal."""
+        if self.deaf:
+            return
         if number in CHECKPOINTS:
             self.checkpoint = True
             return
@@ -52,6 +59,8 @@ class Asked:
         # A scheduler may send SIGTERM to a job twice, to the shell and to its children.
         if not self.in_steps or (number == signal.SIGINT and not first):
             raise Stopped(number)
+        if not ranks.here().is_first:
+            return
         with contextlib.suppress(OSError):
             os.write(2, NOTICE)  # `print` may be what the signal has interrupted
 
@@ -75,13 +84,17 @@ def handled() -> Iterator[None]:
     try:
         yield
     finally:
+        # torchrun sends SIGTERM to those that are on their way out: they keep their exit code.
+        alone = ranks.here().world == 1
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler if alone else signal.SIG_IGN)
 
 
 @contextlib.contextmanager
 def whole_steps() -> Iterator[Asked]:
     """While the block runs, a stop waits until the block asks for it, or ends.
+
+    Blocks may lie in each other: then the outermost counts.
 
     Yields:
         What has been asked for; the block looks at it after each step.
@@ -91,12 +104,15 @@ def whole_steps() -> Iterator[Asked]:
     """
     found = [signal.getsignal(number) for number in STOPS]
     asked = next((handler for handler in found if isinstance(handler, Asked)), Asked())
-    asked.in_steps = True
+    outer, asked.in_steps = asked.in_steps, True
     try:
         yield asked
+    except RankError:
+        asked.deaf = True  # torchrun stops what is left of the run, which must still say why
+        raise
     finally:
-        asked.in_steps = False
-    if asked.stop is not None:
+        asked.in_steps = outer
+    if asked.stop is not None and not outer:
         raise Stopped(asked.stop)
 
 

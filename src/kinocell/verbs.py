@@ -24,6 +24,7 @@ COMMON = (
 TRAINING = (
     *("out", "seed", "prepared", "split", "device", "clips", "augment"),
     *("checkpoint_minutes", "checkpoints_kept", "deterministic", "precision", "resident"),
+    "sync_bn",
 )
 """Settings of every loop of steps."""
 SOURCES = (
@@ -55,6 +56,8 @@ class Verb:
     """Options that are no settings."""
     word_is_source: bool = False
     """Its first word is a run folder, which brings its settings, or data."""
+    many: bool = False
+    """Whether several processes do it together, started by torchrun."""
     words: str = ""
     """What else it takes, for the usage line: "FILE..."."""
     examples: tuple[tuple[str, str], ...] = ()
@@ -255,6 +258,7 @@ VERBS: dict[str, Verb] = {
         summary="Search one module by gradient descent.",
         settings=(*TRAINING, "search"),
         section="search",
+        many=True,
         examples=(
             ("kinocell search --out my-run --epochs 20", "after `kinocell prepare`"),
             ("kinocell search --out my-run --strategy finite", "second order, about 3 x slower"),
@@ -273,6 +277,7 @@ VERBS: dict[str, Verb] = {
         summary="Train the final network from scratch.",
         settings=(*TRAINING, "train"),
         section="train",
+        many=True,
         own=(
             RECIPE,
             Option(

@@ -104,6 +104,21 @@ def test_stream_goes_on_exactly_from_any_step(
     assert all(same(one, other) for one, other in zip(whole[start_step:], late, strict=True))
 
 
+@pytest.mark.parametrize("parts", [2, 3])
+def test_parts_of_all_processes_are_the_stream_of_one(prepared: Prepared, parts: int) -> None:
+    """Without overlap, in order, also where an epoch ends inside a batch."""
+    rows = prepared.manifest.rows("train")
+    stream = partial(training, prepared, rows, SMALL, batch_size=6, seed=3, augment=VARIED)
+    whole = first(stream(), 8)
+    of_each = [first(stream(part=part, parts=parts), 8) for part in range(parts)]
+    for one, cut in zip(whole, zip(*of_each, strict=True), strict=True):
+        assert [len(part.rows) for part in cut] == [6 // parts] * parts
+        assert torch.equal(one.rows, torch.cat([part.rows for part in cut]))
+        assert torch.equal(one.clips, torch.cat([part.clips for part in cut]))
+        assert one.draws is not None
+        assert torch.equal(one.draws, torch.cat([p.draws for p in cut if p.draws is not None]))
+
+
 @pytest.mark.parametrize(("workers", "method"), [(1, "fork"), (2, "fork"), (2, "spawn")])
 def test_workers_give_the_same_stream(
     prepared: Prepared, workers: int, method: StartMethod
@@ -338,6 +353,17 @@ def test_test_clips_come_video_by_video_and_view_by_view(prepared: Prepared) -> 
     ]
     assert {len(batch.rows) for batch in batches[:-1]} == {4}
     assert len(batches[-1].rows) == (len(rows) * 3 - 1) % 4 + 1
+
+
+def test_processes_take_test_batches_in_turns(prepared: Prepared) -> None:
+    rows = prepared.manifest.rows("test")
+    batches = partial(rooms.test_batches, prepared, rows, SMALL, batch_size=3)
+    whole = list(batches())
+    assert len(rows) % 3  # the last batch is smaller
+    of_each = [list(batches(part=part, parts=2)) for part in range(2)]
+    assert len(of_each[0]) + len(of_each[1]) == len(whole)
+    for number, batch in enumerate(whole):
+        assert same(batch, of_each[number % 2][number // 2])
 
 
 def test_test_clips_are_the_centred_frames_and_the_centre_crop(prepared: Prepared) -> None:

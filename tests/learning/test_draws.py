@@ -16,8 +16,8 @@ def drawn() -> tuple[float, float, float]:
     return random.random(), float(np.random.rand()), float(torch.rand(()))
 
 
-def of_step(seed: int, number: int, stream: int = 0) -> tuple[float, float, float]:
-    with draws(seed, number, CPU, stream):
+def of_step(seed: int, number: int, stream: int = 0, rank: int = 0) -> tuple[float, float, float]:
+    with draws(seed, number, CPU, stream, rank=rank):
         return drawn()
 
 
@@ -27,8 +27,9 @@ def test_same_step_draws_the_same_in_python_numpy_and_torch() -> None:
     assert of_step(3, 7) == first
 
 
-def test_other_seeds_steps_and_streams_draw_something_else() -> None:
-    found = [of_step(*key) for key in ((0, 0), (0, 1), (1, 0), (1, 1), (0, 0, HELD_OUT))]
+def test_other_seeds_steps_streams_and_ranks_draw_something_else() -> None:
+    keys = [(0, 0), (0, 1), (1, 0), (1, 1), (0, 0, HELD_OUT), (0, 0, 0, 1), (0, 0, 0, 2)]
+    found = [of_step(*key) for key in keys]
     for column in zip(*found, strict=True):
         assert len(set(column)) == len(found)
 

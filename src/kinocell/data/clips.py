@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from kinocell import runs
+from kinocell import ranks, runs
 from kinocell.config import AugmentConfig, ClipsConfig
 from kinocell.data import augmentation, transforms
 from kinocell.data.file_frames import SETTINGS_NAME, FileFrames, open_file_frames
@@ -193,6 +193,8 @@ def training_batches(
     augment: AugmentConfig = NOTHING_MORE,
     device: torch.device | None = None,
     resident: Resident | None = None,
+    part: int = 0,
+    parts: int = 1,
     start_method: StartMethod = "spawn",
 ) -> Iterator[Batch]:
     """An endless stream of shuffled epochs, cut into batches of exactly `batch_size`.
@@ -212,6 +214,8 @@ def training_batches(
         device: Where the batches go. For a GPU they are page-locked, and where all frames have
             one size they come uncut: it cuts them faster.
         resident: The frames of these rows on the device; they are not loaded then.
+        part: Which of `parts` equal parts of every batch this process makes.
+        parts: Processes that share the batches; together they make the clips that one makes.
         start_method: How the processes of `clips.workers` are started.
     """
     if not len(rows):
@@ -229,6 +233,8 @@ def training_batches(
         size_px=size_px,
         uncut=uncut,
         frame_shape=None if resident is None else resident.numbers.frame_shape,
+        part=part,
+        parts=parts,
     )
     steps = itertools.count(start_step)
     made = _made(prepared, job, steps, clips.workers, pinned=gpu, method=start_method)
@@ -246,13 +252,16 @@ def test_batches(
     crops: int = 1,  # noqa: PT028
     size_px: int | None = None,  # noqa: PT028
     device: torch.device | None = None,  # noqa: PT028
+    part: int = 0,  # noqa: PT028
+    parts: int = 1,  # noqa: PT028
     start_method: StartMethod = "spawn",  # noqa: PT028
 ) -> Iterator[Batch]:
     """Each row once per view and crop: row 0 view 0 crop 0, row 0 view 0 crop 1, ..., row 0 view 1
     crop 0, ...; the last batch may be smaller.
 
     Frames and crops (one: the centre) are deterministic. The processes of the training streams of
-    the same videos make these batches too. Other arguments as in `training_batches`.
+    the same videos make these batches too. Of several processes, each makes every `parts`-th batch
+    from number `part`. Other arguments as in `training_batches`.
     """
     rows = np.asarray(rows)
     job = TestJob(
@@ -264,7 +273,7 @@ def test_batches(
         crops=crops,
         size_px=size_px or clips.size_px,
     )
-    steps = range(-(-len(rows) * views * crops // batch_size))
+    steps = range(part, -(-len(rows) * views * crops // batch_size), parts)
     gpu = device is not None and device.type == "cuda"
     made = _made(prepared, job, steps, clips.workers, pinned=gpu, method=start_method)
     return (_batch(prepared, pixels, None, *more) for pixels, more in made)
@@ -324,10 +333,12 @@ def _one_size(store: FrameStore | FileFrames, rows: NDArray[np.int64]) -> bool:
 def loader_workers(workers: int, *, gpu: bool = False) -> int:
     """How many loader processes a setting stands for; -1 leaves one core to the training.
 
+    Processes of one run share the cores of their machine.
+
     Where two cores do the training too, -1 means none: a clip takes them 30 ms to learn from and
     1 ms to load, and two processes more would only take turns with them.
     """
-    cores = num_cores()
+    cores = max(num_cores() // ranks.here().local_world, 1)
     if workers >= 0:
         return min(workers, cores)
     return 0 if cores <= 2 and not gpu else min(MOST_WORKERS, cores - 1)

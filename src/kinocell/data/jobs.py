@@ -143,6 +143,8 @@ class TrainingJob:
         batch_size: Clips per batch.
         seed: Of the order and of all draws.
         size_px: Side of the clips.
+        part: Which of `parts` equal parts of every batch is made.
+        parts: Processes that share the batches; `batch_size` is a multiple of it.
         uncut: The frames are left as they are, and cut on the device; they have one size.
         frame_shape: What `source` gives for a frame, where it is not its pixels.
     """
@@ -159,23 +161,27 @@ class TrainingJob:
         size_px: int,
         uncut: bool,
         frame_shape: tuple[int, ...] | None = None,
+        part: int = 0,
+        parts: int = 1,
     ) -> None:
         self._source, self._rows, self._clips, self._augment = source, rows, clips, augment
         self._batch_size, self._seed, self._size_px, self._uncut = batch_size, seed, size_px, uncut
+        self._count = batch_size // parts
+        self._offset = part * self._count
         self._epoch, self._order = -1, rows
         size = (size_px, size_px)
         if uncut:
             size = (int(source.heights[rows[0]]), int(source.widths[rows[0]]))
         shape = frame_shape or (*size, 3)
-        self.shape: tuple[int, ...] = (batch_size, _frames_read(clips), *shape)
+        self.shape: tuple[int, ...] = (self._count, _frames_read(clips), *shape)
 
     def __call__(
         self, step: int, out: NDArray[np.uint8], at: NDArray[np.int64]
     ) -> tuple[NDArray[Any], ...]:
-        first = step * self._batch_size
-        positions = range(first, first + self._batch_size)
+        first = step * self._batch_size + self._offset
+        positions = range(first, first + self._count)
         rows = np.array([self._row(position) for position in positions])
-        cuts = np.empty((self._batch_size, 5), np.int64)
+        cuts = np.empty((self._count, 5), np.int64)
         for place, position in enumerate(positions):
             at[0] = rows[place]
             cuts[place] = self._make(position, int(rows[place]), out[place])

@@ -10,17 +10,29 @@ from typing import Literal
 
 import torch
 
+from kinocell import ranks
 from kinocell.errors import ConfigError
 
 
 def choose_device(name: str) -> torch.device:
     """The device for "auto", "cpu", "cuda" or "cuda:N".
 
+    Of several processes of one run, each has its own GPU.
+
     Raises:
         ConfigError: A device that this machine does not have.
     """
+    here = ranks.here()
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if here.world > 1 and name.startswith("cuda"):
+        if name != "cuda" or here.local >= torch.cuda.device_count():
+            raise ConfigError(
+                f"device is {name!r} for {here.local_world} processes on this machine, which has "
+                f"{torch.cuda.device_count()} GPUs. Each takes its own: use --device cuda, and no "
+                "more processes than GPUs, or --device cpu."
+            )
+        return torch.device("cuda", here.local)
     if name != "cpu" and not name.startswith("cuda"):
         raise ConfigError(f"device is {name!r}; it must be auto, cpu, cuda or cuda:N.")
     if name.startswith("cuda") and not torch.cuda.is_available():

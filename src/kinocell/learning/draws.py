@@ -18,7 +18,9 @@ STEP, HELD_OUT = 0, 1
 
 
 @contextlib.contextmanager
-def draws(seed: int, number: int, device: torch.device, stream: int = STEP) -> Iterator[None]:
+def draws(
+    seed: int, number: int, device: torch.device, stream: int = STEP, *, rank: int = 0
+) -> Iterator[None]:
     """Dropout and operators of your own draw the same numbers when this step is done again.
 
     The random states of Python, NumPy and torch are put back behind the block: a notebook's own
@@ -29,8 +31,10 @@ def draws(seed: int, number: int, device: torch.device, stream: int = STEP) -> I
         number: Of the step, from the start of the stage.
         device: Where it is computed.
         stream: What is done.
+        rank: Of the process, where several share a batch: each draws for its own clips.
     """
-    words = np.random.SeedSequence([seed, stream, number]).generate_state(3, np.uint32).tolist()
+    entropy = [seed, stream, number, rank] if rank else [seed, stream, number]
+    words = np.random.SeedSequence(entropy).generate_state(3, np.uint32).tolist()
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         random.seed(words[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -43,6 +44,22 @@ class LossAndAccuracy:
         hits = (logits.detach().argmax(dim=1) == labels).float().mean()
         later.know(loss, partial(self.loss.add, count=count))
         later.know(hits, partial(self.accuracy.add, count=count))
+
+    def add_values(self, rows: Iterable[Sequence[float]]) -> None:
+        """Add batches of which `batch_values` is known."""
+        for loss, accuracy, count in rows:
+            self.loss.add(loss, int(count))
+            self.accuracy.add(accuracy, int(count))
+
+
+NOTHING = (0.0, 0.0, 0)
+"""What `batch_values` gives of no batch."""
+
+
+def batch_values(loss: Tensor, logits: Tensor, labels: Tensor) -> tuple[float, float, int]:
+    """Mean loss, accuracy (0 to 1) and number of clips of a batch; arguments as in `add`."""
+    hits = (logits.detach().argmax(dim=1) == labels).float().mean()
+    return float(loss.detach()), float(hits), len(labels)
 
 
 def top_k(

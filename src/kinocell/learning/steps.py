@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kinocell.learning import parallel
+
 Item = TypeVar("Item")
 
 
@@ -24,12 +26,16 @@ def weight_step(
 ) -> Tensor:
     """Backward pass, gradient norm clipped (0: not), optimizer step.
 
+    Where several processes share the batch, the loss is that of this one's clips, and all take the
+    same step with the mean gradient.
+
     Returns:
         The norm of the gradient before it was clipped. Where it is not finite, no step was taken
         on a CPU; a GPU takes it, because asking it would stop it, and the caller throws it away.
     """
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    parallel.average([weight.grad for weight in parameters if weight.grad is not None])
     norm = nn.utils.clip_grad_norm_(parameters, gradient_clip or math.inf)
     if norm.device.type == "cuda" or bool(torch.isfinite(norm)):
         optimizer.step()

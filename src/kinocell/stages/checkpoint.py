@@ -1,6 +1,7 @@
 """The last checkpoints of an unfinished stage: whole or recognised as damaged, never run as code.
 
-What is in a state is the business of `search_state` and `train_state`.
+What is in a state is the business of `search_state` and `train_state`. Of several processes of one
+run, the first writes and reads, and sends what it has read to the others.
 
     OUT/STAGE/checkpoints/000000120.pt     behind step 120, counted from the start of the stage
 
@@ -26,6 +27,7 @@ import torch
 from kinocell import runs
 from kinocell.console import say
 from kinocell.errors import RunError
+from kinocell.learning import parallel
 
 FORMAT = 2
 NAME = b"kinocell-checkpoint"
@@ -88,12 +90,14 @@ class Checkpoints:
         Raises:
             RunError: There is no room on the disk; the ones before stay.
         """
+        self._last = self._clock()
+        if not parallel.is_first():
+            return
         parts = packed(state)
         path = self.folder / "checkpoints" / f"{step:09d}.pt"
         self._refuse_full_disk(path, sum(map(len, parts)))
         with runs.atomic_write(path) as file:
             file.writelines(parts)
-        self._last = self._clock()
         self.prune(self._keep)
 
     def _refuse_full_disk(self, path: Path, size: int) -> None:
@@ -123,7 +127,7 @@ class Checkpoints:
         Raises:
             RunError: All are damaged, of a newer kinocell, or of another network or stage.
         """
-        path, state = self._newest_good()
+        path, state = self._newest_of_all()
         try:
             yield state
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -131,6 +135,21 @@ class Checkpoints:
                 f"The checkpoint {path} is of another network or stage ({_first_line(error)}). "
                 "Delete that file to begin this stage again."
             ) from error
+
+    def _newest_of_all(self) -> tuple[Path | None, dict[str, Any] | None]:
+        """The newest good state, the same on all ranks."""
+        if parallel.world() == 1:
+            return self._newest_good()
+        path: Path | None = None
+
+        def found() -> bytes:
+            nonlocal path
+            path, state = self._newest_good()
+            return b"".join(packed(state)) if state else b""
+
+        data = parallel.bytes_of_first(found)
+        path = path or self.folder / "checkpoints"
+        return (path, unpacked(data, path)) if data else (None, None)
 
     def _newest_good(self) -> tuple[Path | None, dict[str, Any] | None]:
         paths = self.paths()

@@ -5,18 +5,26 @@ No step is taken here, and nothing is known of networks or files of a stage.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
+
+from torch import Tensor
 
 from kinocell.console import say
 from kinocell.data.clips import Prepared
 from kinocell.errors import StoreError
-from kinocell.learning.metrics import LossAndAccuracy, Mean
+from kinocell.learning import parallel
+from kinocell.learning.later import Later
+from kinocell.learning.metrics import NOTHING, LossAndAccuracy, Mean, batch_values
 from kinocell.learning.steps import Pace
-from kinocell.signals import Asked, Stopped
+from kinocell.signals import Asked, Stopped, whole_steps
 from kinocell.stages.checkpoint import Checkpoints
+
+Seen = tuple[Tensor, Tensor, Tensor]
+"""Mean loss of a batch, its logits `[n, classes]` and labels `[n]`."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,6 +81,15 @@ class SoFar:
         )
 
 
+def add_of_all(result: LossAndAccuracy, seen: Seen | None, later: Later) -> None:
+    """Add what all ranks have seen: this one `seen`, or nothing."""
+    if parallel.world() > 1:
+        own: Sequence[float] = NOTHING if seen is None else batch_values(*seen)
+        result.add_values(parallel.rows(own))
+    elif seen is not None:
+        result.add(*seen, later)
+
+
 class State(Protocol):
     """What `keep_where_due` needs of a search or a training."""
 
@@ -82,24 +99,46 @@ class State(Protocol):
     def save(self) -> None:
         """Write a checkpoint."""
 
+    def shared(self) -> Sequence[Tensor]:
+        """What all ranks must hold bit for bit behind every step."""
+
+
+def whole_run() -> contextlib.AbstractContextManager[object]:
+    """Around a loop of epochs: several ranks stop between two steps only, so that all do so."""
+    return whole_steps() if parallel.world() > 1 else contextlib.nullcontext()
+
 
 def keep_where_due(state: State, asked: Asked) -> None:
     """Between two steps: write a checkpoint where it is time, or where something asks for one.
 
+    What one rank has been asked for, all do behind the same step.
+
     Raises:
         Stopped: A signal asks to end; the checkpoint is written.
         StoreError: The videos have vanished; the checkpoint is written.
+        RankError: The ranks do not hold the same bits any more, or one has gone.
     """
-    gone = not (state.prepared.folder / "done.json").exists()
-    if not (gone or asked.checkpoint or asked.stop is not None or state.checkpoints.due()):
+    bits = parallel.checksum(state.shared())
+    stop, checkpoint, due, gone, highest, lowest = parallel.largest(
+        [
+            asked.stop or 0,
+            asked.checkpoint,
+            state.checkpoints.due(),
+            not (state.prepared.folder / "done.json").exists(),
+            bits,
+            -bits,
+        ]
+    )
+    parallel.check_same("alpha", bits, highest, -lowest)
+    if not (stop or checkpoint or due or gone):
         return
     state.save()
     kept = state.checkpoints.newest()
-    if asked.checkpoint:
+    if checkpoint:
         say(f"checkpoint: {kept}")
         asked.checkpoint = False
-    if asked.stop is not None:
-        raise Stopped(asked.stop)
+    if stop:
+        raise Stopped(stop)
     if gone:
         raise StoreError(
             f"The videos in {state.prepared.folder} have vanished while they were read. The state "

@@ -20,7 +20,8 @@ from kinocell.data import augmentation
 from kinocell.data.clips import Batch
 from kinocell.data.disk_space import size_text
 from kinocell.data.sampling import clip_length
-from kinocell.errors import SearchError
+from kinocell.errors import ConfigError, SearchError
+from kinocell.learning import parallel
 from kinocell.learning.memory import free_bytes, peak_bytes
 
 TRIED_CLIPS = (2, 3)
@@ -140,6 +141,19 @@ def _advice(need: Need, free: float, verb: str) -> str:
         "Not even one clip fits safely: make clips smaller (--clips.size-px, --clips.segments) or "
         f"the network (--{verb}.channels, --{verb}.layers)."
     )
+
+
+def check_alone(verb: str) -> None:
+    """Refuse "auto" where several processes share a batch: one cannot measure for the others.
+
+    Raises:
+        ConfigError: They do.
+    """
+    if parallel.world() > 1:
+        raise ConfigError(
+            f"--{verb}.batch-size is auto, and {parallel.world()} processes share the batches. "
+            "Name a number that is a multiple of theirs."
+        )
 
 
 def auto_batch_size(trial: Trial, videos: int) -> int:

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kinocell import runs
+from kinocell import ranks, runs
 from kinocell.config import AugmentConfig, ClipsConfig, RunConfig, to_dict
+from kinocell.learning import parallel
 from kinocell.learning.device import choose_device, device_name
 from kinocell.stages.checkpoint import Checkpoints
 
@@ -46,6 +47,18 @@ def checkpoints(folder: Path, config: RunConfig) -> Checkpoints:
     return Checkpoints(folder, keep=config.checkpoints_kept, minutes=config.checkpoint_minutes)
 
 
+def stage_is_done(folder: Path, settings: Mapping[str, Any], config: RunConfig) -> bool:
+    """`runs.stage_is_done` of a stage that several processes may share: done by the first of them.
+
+    Raises:
+        RunError: The folder holds another config.
+        RankError: The processes do not have the same settings.
+    """
+    device = device_name(choose_device(config.device))
+    parallel.check_same_settings(settings)
+    return parallel.told(lambda: runs.stage_is_done(folder, settings, device=device))
+
+
 def remember(config: RunConfig, *, anew: bool = True) -> None:
     """Write OUT/config.json: what the next command on this folder takes as its defaults.
 
@@ -53,6 +66,8 @@ def remember(config: RunConfig, *, anew: bool = True) -> None:
         config: Settings that a stage has accepted.
         anew: Also where the folder remembers other settings already.
     """
+    if not ranks.here().is_first:
+        return
     if not anew and (Path(config.out) / "config.json").exists():
         return
     device = device_name(choose_device(config.device))
@@ -67,6 +82,11 @@ def clip_settings(clips: ClipsConfig) -> dict[str, Any]:
     settings = to_dict(clips)
     del settings["workers"]
     return settings
+
+
+def norm_settings(config: RunConfig) -> dict[str, Any]:
+    """Whose clips batch norms see; nothing where it is off, as in folders from before."""
+    return {"sync_bn": True} if config.sync_bn else {}
 
 
 def but_for_new(settings: dict[str, Any], off: Mapping[str, Any]) -> dict[str, Any]:

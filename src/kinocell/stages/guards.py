@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from kinocell.console import say
 from kinocell.data.clips import Batch, Prepared
 from kinocell.errors import SearchError
+from kinocell.learning import parallel
 from kinocell.stages.checkpoint import Checkpoints
 
 FILES_NAMED = 3
@@ -29,7 +30,7 @@ def check_finite(
     setting: str,
     blame: Callable[[], list[str]] = list,
 ) -> None:
-    """Raise where a loss, a gradient or a weight is not finite.
+    """Raise where a loss, a gradient or a weight is not finite, on any of the ranks: on all.
 
     Args:
         value: The largest of it, which is not finite where any is not.
@@ -45,7 +46,7 @@ def check_finite(
     Raises:
         SearchError: With epoch, step, files and checkpoint.
     """
-    if math.isfinite(value):
+    if parallel.all_of(math.isfinite(value)):
         return
     files = [prepared.manifest.paths[row] for row in batch.rows.tolist()] if batch else []
     named = f", on {', '.join(files[:FILES_NAMED])}" if files else ""
@@ -59,6 +60,18 @@ def check_finite(
     raise SearchError(
         f"The {what} is not finite in epoch {epoch}, step {step}{named}{more}. {kept}. {advice}."
     )
+
+
+def check_same_weights(weights: Sequence[Tensor]) -> None:
+    """Raise where the ranks do not hold the same weights, bit for bit.
+
+    Raises:
+        RankError: On all of them.
+    """
+    if parallel.world() > 1:
+        bits = parallel.checksum(weights)
+        highest, lowest = parallel.largest([bits, -bits])
+        parallel.check_same("weights", bits, highest, -lowest)
 
 
 def warn_of_slow_loader(data_share: float) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 from kinocell.baselines.table import BASELINES
 from kinocell.config import RunConfig
 from kinocell.errors import ConfigError, RunError, did_you_mean
+from kinocell.learning import parallel
 from kinocell.space.genotype import Genotype
 from kinocell.space.network import Network
 from kinocell.space.ops import OPS, Builder
@@ -110,6 +111,8 @@ def check_baseline_fits(config: RunConfig, num_classes: int, num_videos: int) ->
         network = build(name, num_classes, network_settings(config))
     wanted = config.train.batch_size
     batch_size = SMALLEST if wanted == "auto" else min(wanted, num_videos)
+    if not config.sync_bn:  # each process by itself must have enough for its batch norms
+        batch_size = parallel.part_of(batch_size, "--train.batch-size")
     check_fits(network, name, (batch_size, *config.clips.shape))
 
 

@@ -23,8 +23,8 @@ from kinocell.console import Table, duration, progress, say
 from kinocell.data.augmentation import of_search
 from kinocell.data.clips import Batch, Prepared, open_prepared, test_batches
 from kinocell.data.cuts import halves
-from kinocell.learning import optim
-from kinocell.learning.device import autocast, deterministic
+from kinocell.learning import optim, parallel
+from kinocell.learning.device import autocast, choose_device, deterministic
 from kinocell.learning.draws import HELD_OUT, draws
 from kinocell.learning.metrics import LossAndAccuracy
 from kinocell.learning.steps import weight_step
@@ -33,24 +33,20 @@ from kinocell.signals import Asked, whole_steps
 from kinocell.space import drawing
 from kinocell.space.cost import num_parameters
 from kinocell.space.genotype import Genotype
+from kinocell.space.norm import apart
 from kinocell.space.wiring import SearchSpace
 from kinocell.stages import folders
 from kinocell.stages.derive import choose
-from kinocell.stages.epoch import SoFar, keep_where_due
+from kinocell.stages.epoch import Seen, SoFar, add_of_all, keep_where_due, whole_run
 from kinocell.stages.estimate import (
     Trial,
     auto_batch_size,
+    check_alone,
     made_up_batch,
     say_before_first_step,
 )
 from kinocell.stages.guards import largest, warn_of_slow_loader
-from kinocell.stages.search_state import (
-    SearchState,
-    begin,
-    fresh,
-    search_settings,
-    searching_device,
-)
+from kinocell.stages.search_state import SearchState, begin, fresh, search_settings
 from kinocell.strategies.outer import Weights
 from kinocell.strategies.relax import entropy, max_entropy
 from kinocell.strategies.strategy import Strategy
@@ -86,13 +82,14 @@ def search(
         KinocellError: No prepared videos, halves that cannot be cut, another config in the folder,
             a loss that is not finite.
     """
+    parallel.start(choose_device(config.device))
     folder = folders.search_folder(config)
     prepared = open_prepared(folders.prepared_folder(config), config.split)
     config = _decided(config, prepared, space, strategy)
     settings = search_settings(config, prepared, space, strategy)
-    if runs.stage_is_done(folder, settings, device=searching_device(config)):
+    if folders.stage_is_done(folder, settings, config):
         say(f"search: done already, see {folder}")
-        return choose(folder, config.search.choose)
+        return _chosen(config)
     columns = ("epoch", "loss", "acc", "held", "acc", "entropy", "skips", "s/step", "data")
     table = Table(columns, width=7)
     seconds = 0.0
@@ -113,11 +110,18 @@ def search(
             ]
         )
         warn_of_slow_loader(row["data_share"])
-    genotype = choose(folder, config.search.choose)
+    genotype = _chosen(config)
     folders.remember(config)
     say(drawing.text(genotype))
     say(f"search: {duration(seconds)}, module in {folder / 'genotype.json'}")
     return genotype
+
+
+def _chosen(config: RunConfig) -> Genotype:
+    """The genotype of a finished search."""
+    folder = folders.search_folder(config)
+    found = parallel.told(lambda: choose(folder, config.search.choose).to_dict())
+    return Genotype.from_dict(found, where=str(folder / "genotype.json"))
 
 
 def search_epochs(
@@ -129,23 +133,26 @@ def search_epochs(
     more checkpoints within a long epoch; a search that was stopped goes on behind the last one.
     Nobody else can search in this folder until the loop has ended or is closed.
     """
+    parallel.start(choose_device(config.device))
     prepared = open_prepared(folders.prepared_folder(config), config.split)
     folder = folders.search_folder(config)
     config = _decided(config, prepared, space, strategy)
     settings = search_settings(config, prepared, space, strategy)
-    runs.stage_is_done(folder, settings, device=searching_device(config))
-    with only_run(folder) as lock:
+    folders.stage_is_done(folder, settings, config)
+    with only_run(folder) as lock, whole_run():
         state = begin(config, prepared, space, strategy, lock)
         left = config.search.epochs - state.epoch
-        say_before_first_step(
-            _trial(config, prepared, space, strategy, lock),
-            clips=state.batch_size,
-            steps=left * state.steps_per_epoch - state.so_far.step,
-            tests=left * -(-len(state.alpha_rows) // state.batch_size),
-        )
+        if parallel.world() == 1:
+            say_before_first_step(
+                _trial(config, prepared, space, strategy, lock),
+                clips=state.batch_size,
+                steps=left * state.steps_per_epoch - state.so_far.step,
+                tests=left * -(-len(state.alpha_rows) // state.batch_size),
+            )
         while state.epoch < config.search.epochs:
             yield _epoch(state)
-        _finish(state)
+        if parallel.is_first():
+            _finish(state)
 
 
 def _decided(
@@ -160,6 +167,7 @@ def _decided(
     folder = folders.search_folder(config)
     number = folders.decided_batch_size(folder, "search")
     if number is None:
+        check_alone("search")
         halves_rows = halves(prepared.manifest, prepared.manifest.rows("train"), config.seed)
         with only_run(folder) as lock:
             trial = _trial(config, prepared, space, strategy, lock)
@@ -197,7 +205,7 @@ def _trial(
 
     def test(clips: int) -> None:
         with deterministic(config.deterministic), draws(config.seed, 0, state.device):
-            _test(state, batch(clips), LossAndAccuracy())
+            _test(state, batch(clips))
 
     return Trial(verb="search", device=state.device, step=step, test=test)
 
@@ -227,7 +235,7 @@ def _steps(state: SearchState, asked: Asked) -> None:
         done=so_far.step,
     )
     for weight_batch, alpha_batch in shown:
-        with draws(config.seed, state.step, state.device):
+        with draws(config.seed, state.step, state.device, rank=parallel.rank()):
             _step(state, weight_batch, alpha_batch)
         so_far.step_done()
         state.later.step_done()
@@ -261,7 +269,8 @@ def _kept(state: SearchState, valid: LossAndAccuracy) -> SearchEpoch:
         "genotype": genotype.to_dict(),
     }
     of_alpha = {"epoch": state.epoch, "alphas": alphas.tolist()}
-    for name, written in (("metrics", metrics), ("alphas", of_alpha), ("genotypes", row)):
+    lines = (("metrics", metrics), ("alphas", of_alpha), ("genotypes", row))
+    for name, written in lines if parallel.is_first() else ():
         runs.append_jsonl(state.folder / f"{name}.jsonl", written, sync=True)
     state.epoch += 1
     state.seconds += seconds
@@ -301,7 +310,12 @@ def _step(state: SearchState, weight_batch: Batch, alpha_batch: Batch) -> None:
     precision = partial(autocast, state.config.precision, state.device)
     with precision():
         gradient = state.strategy.outer_grad(
-            train_loss, valid_loss, weights, state.alphas, rate, drift
+            parallel.over_all(train_loss),
+            parallel.over_all(valid_loss),
+            weights,
+            state.alphas,
+            rate,
+            drift,
         )
     state.check("gradient of alpha", gradient, alpha_batch)
     state.alphas.grad = gradient
@@ -315,12 +329,12 @@ def _step(state: SearchState, weight_batch: Batch, alpha_batch: Batch) -> None:
         loss, list(weights.values()), state.weight_optimizer, gradient_clip=settings.gradient_clip
     )
     state.check("gradient of the weights", norm, weight_batch)
-    state.so_far.result.add(loss, logits, labels, state.later)
+    add_of_all(state.so_far.result, (loss, logits, labels), state.later)
 
 
 @torch.no_grad()
 def _held_out(state: SearchState, asked: Asked) -> LossAndAccuracy:
-    """Loss and accuracy of the search network on alpha's half."""
+    """Loss and accuracy of the search network on alpha's half; ranks take its batches in turns."""
     result = LossAndAccuracy()
     # Shuffled: a list sorted by class makes batches of one class, and the batch's own statistics,
     # which the search network normalises with, would take away what tells the classes apart.
@@ -332,23 +346,28 @@ def _held_out(state: SearchState, asked: Asked) -> LossAndAccuracy:
         batch_size=state.batch_size,
         size_px=state.config.search.size_px or None,
         device=state.device,
+        part=parallel.rank(),
+        parts=parallel.world(),
     )
-    with draws(state.config.seed, state.epoch, state.device, HELD_OUT):
-        for batch in batches:
-            _test(state, batch, result)
+    drawing_alike = draws(
+        state.config.seed, state.epoch, state.device, HELD_OUT, rank=parallel.rank()
+    )
+    with drawing_alike, apart(state.network):
+        for batch in parallel.rounds(batches, -(-len(rows) // state.batch_size)):
+            add_of_all(result, None if batch is None else _test(state, batch), state.later)
             keep_where_due(state, asked)
     state.later.settle()
     return result
 
 
 @torch.no_grad()
-def _test(state: SearchState, batch: Batch, result: LossAndAccuracy) -> None:
-    """Add the loss and the accuracy on one batch."""
+def _test(state: SearchState, batch: Batch) -> Seen:
+    """What the search network makes of one batch."""
     clips, labels = state.on_device(batch)
     with autocast(state.config.precision, state.device):
         logits = state.network(clips, state.strategy.relax(state.alphas.detach()))
         loss = F.cross_entropy(logits, labels)
-    result.add(loss, logits, labels, state.later)
+    return loss, logits, labels
 
 
 def _finish(state: SearchState) -> None:

@@ -5,7 +5,7 @@ No step is taken here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,19 +24,20 @@ from kinocell.data.clips import Batch, Prepared, training_batches, training_inpu
 from kinocell.data.cuts import halves
 from kinocell.data.resident import resident
 from kinocell.errors import pick
-from kinocell.learning import optim
+from kinocell.learning import optim, parallel
 from kinocell.learning.device import choose_device, device_name
 from kinocell.learning.later import Later
 from kinocell.learning.memory import free_bytes
 from kinocell.locks import Lock
 from kinocell.space.banks import operators_not_finite
 from kinocell.space.cost import num_parameters
+from kinocell.space.norm import synchronise
 from kinocell.space.supernet import SuperNet
 from kinocell.space.wiring import SearchSpace
 from kinocell.stages import folders
 from kinocell.stages.checkpoint import Checkpoints
 from kinocell.stages.epoch import SoFar
-from kinocell.stages.guards import check_finite, largest
+from kinocell.stages.guards import check_finite, check_same_weights, largest
 from kinocell.stages.model import split_fingerprint
 from kinocell.strategies.relax import initial_alphas
 from kinocell.strategies.strategy import Strategy
@@ -93,6 +94,7 @@ class SearchState:
         """
         self.lock.check()
         self.check("largest weight", largest([*self.network.parameters(), self.alphas]))
+        check_same_weights([*self.network.parameters(), self.alphas])
         self.checkpoints.save(
             self.step,
             {
@@ -105,6 +107,10 @@ class SearchState:
                 "alpha_optimizer": self.alpha_optimizer.state_dict(),
             },
         )
+
+    def shared(self) -> Sequence[Tensor]:
+        """What all ranks must hold bit for bit behind every step: alpha."""
+        return [self.alphas]
 
     def check(self, what: str, value: Tensor, batch: Batch | None = None) -> None:
         """Raise where a value is not finite; `batch` is that of the step that is being done.
@@ -189,6 +195,9 @@ def fresh(
         ).to(device)
     alphas = initial_alphas(len(space.edges), len(space.ops), generator).to(device)
     alphas.requires_grad_()
+    parallel.same_as_first([*network.parameters(), alphas])
+    if config.sync_bn and parallel.world() > 1:
+        synchronise(network, parallel.of_all, parallel.world())
     return SearchState(
         config=config,
         folder=folder,
@@ -216,7 +225,7 @@ def fresh(
         batch_size=batch_size,
         steps_per_epoch=max(min(len(weight_rows), len(alpha_rows)) // batch_size, 1),
         so_far=SoFar(),
-        later=Later(delayed=device.type == "cuda"),
+        later=Later(delayed=device.type == "cuda" and parallel.world() == 1),
     )
 
 
@@ -228,6 +237,7 @@ def begin(
     lock: Lock,
 ) -> SearchState:
     """A search at its start, or behind the last step of its newest good checkpoint."""
+    parallel.part_of(whole_number(config.search.batch_size), "--search.batch-size")
     state = fresh(config, prepared, space, strategy, lock)
     settings, steps = config.search, state.steps_per_epoch
     with state.checkpoints.restored() as saved, torch.no_grad():
@@ -245,10 +255,12 @@ def begin(
             f"search: {name_of(config, strategy)}, {settings.epochs} epochs x {steps} "
             f"steps, {len(state.weight_rows)} videos for weights, {len(state.alpha_rows)} for "
             f"alpha, {num_parameters(state.network):,} weights, {device_name(state.device)}"
+            f"{parallel.said_of(state.batch_size)}"
         )
-    for name in ("metrics.jsonl", "alphas.jsonl", "genotypes.jsonl"):
+    files = ("metrics.jsonl", "alphas.jsonl", "genotypes.jsonl")
+    for name in files if parallel.is_first() else ():
         runs.keep_rows(state.folder / name, "epoch", state.epoch if saved else -1)
-    if not saved:
+    if not saved and parallel.is_first():
         row = {"epoch": -1, "alphas": state.alphas.tolist()}
         runs.append_jsonl(state.folder / "alphas.jsonl", row)
     in_memory = resident(
@@ -268,6 +280,8 @@ def begin(
         augment=of_search(config.augment),
         device=state.device,
         resident=in_memory,
+        part=parallel.rank(),
+        parts=parallel.world(),
     )
     state.weight_batches = batches(state.weight_rows, seed=config.seed)
     state.alpha_batches = batches(state.alpha_rows, seed=config.seed + 1)
@@ -286,6 +300,7 @@ def search_settings(
         "search": to_dict(config.search),
         **folders.augment_settings(of_search(config.augment)),
         **folders.precision_settings(config),
+        **folders.norm_settings(config),
     }
     del settings["search"]["choose"]  # `derive` may choose again without a new search
     settings["search"]["strategy"] = name_of(config, strategy)
@@ -308,8 +323,3 @@ def _written_at(builder: Any) -> str:
 def name_of(config: RunConfig, strategy: Strategy | None) -> str:
     """The strategy's name in settings and results."""
     return config.search.strategy if strategy is None else OWN
-
-
-def searching_device(config: RunConfig) -> str:
-    """The name of the device that this config asks for."""
-    return device_name(choose_device(config.device))

@@ -22,8 +22,8 @@ from kinocell.data.clips import (
     test_batches,
     training_input,
 )
-from kinocell.learning import optim
-from kinocell.learning.device import autocast, choose_device, deterministic, device_name
+from kinocell.learning import optim, parallel
+from kinocell.learning.device import autocast, choose_device, deterministic
 from kinocell.learning.draws import draws
 from kinocell.learning.metrics import LossAndAccuracy
 from kinocell.learning.steps import weight_step
@@ -32,12 +32,14 @@ from kinocell.signals import Asked, whole_steps
 from kinocell.space.cost import MIB
 from kinocell.space.genotype import Genotype
 from kinocell.space.network import Network
+from kinocell.space.norm import apart
 from kinocell.space.ops import OPS, Builder, field_of_view
 from kinocell.stages import folders
-from kinocell.stages.epoch import SoFar, keep_where_due
+from kinocell.stages.epoch import Seen, SoFar, add_of_all, keep_where_due, whole_run
 from kinocell.stages.estimate import (
     Trial,
     auto_batch_size,
+    check_alone,
     made_up_batch,
     say_before_first_step,
 )
@@ -72,13 +74,13 @@ def train(
         OUT/train/best.safetensors. Best is the epoch with the highest accuracy on the valid split;
         where there is none, the one with the lowest training loss. The test split is not read.
     """
+    parallel.start(choose_device(config.device))
     genotype = chosen_genotype(config, genotype)
     folder = folders.train_folder(config)
-    device = choose_device(config.device)
     prepared = _opened(config)
     config = _decided(config, prepared, genotype, ops)
     settings = train_settings(config, prepared, genotype)
-    if runs.stage_is_done(folder, settings, device=device_name(device)):
+    if folders.stage_is_done(folder, settings, config):
         say(f"train: done already, see {folder}")
         return folder / "best.safetensors"
     table = Table(("epoch", "loss", "acc", "valid", "acc", "lr", "s/step", "data"))
@@ -111,24 +113,27 @@ def train_epochs(
 
     Checkpoints and the lock of the folder are as in `search_epochs`.
     """
+    parallel.start(choose_device(config.device))
     genotype = chosen_genotype(config, genotype)
     prepared = _opened(config)
     folder = folders.train_folder(config)
     config = _decided(config, prepared, genotype, ops)
     settings = train_settings(config, prepared, genotype)
-    runs.stage_is_done(folder, settings, device=device_name(choose_device(config.device)))
-    with only_run(folder) as lock:
+    folders.stage_is_done(folder, settings, config)
+    with only_run(folder) as lock, whole_run():
         state = begin(config, prepared, genotype, ops, lock)
         left = config.train.epochs - state.epoch
-        say_before_first_step(
-            _trial(config, prepared, genotype, ops, lock),
-            clips=state.batch_size,
-            steps=left * state.steps_per_epoch - state.so_far.step,
-            tests=left * -(-len(state.valid_rows) // state.batch_size),
-        )
+        if parallel.world() == 1:
+            say_before_first_step(
+                _trial(config, prepared, genotype, ops, lock),
+                clips=state.batch_size,
+                steps=left * state.steps_per_epoch - state.so_far.step,
+                tests=left * -(-len(state.valid_rows) // state.batch_size),
+            )
         while state.epoch < config.train.epochs:
             yield _epoch(state)
-        _finish(state)
+        if parallel.is_first():
+            _finish(state)
 
 
 def _opened(config: RunConfig) -> Prepared:
@@ -149,6 +154,7 @@ def _decided(
     folder = folders.train_folder(config)
     number = folders.decided_batch_size(folder, "train")
     if number is None:
+        check_alone("train")
         with only_run(folder) as lock:
             trial = _trial(config, prepared, genotype, ops, lock)
             number = auto_batch_size(trial, len(prepared.manifest.rows("train")))
@@ -183,7 +189,7 @@ def _trial(
 
     def test(clips: int) -> None:
         with deterministic(config.deterministic):
-            _test(state, batch(clips), LossAndAccuracy())
+            _test(state, batch(clips))
 
     return Trial(verb="train", device=state.device, step=step, test=test)
 
@@ -212,7 +218,7 @@ def _steps(state: TrainState, asked: Asked) -> None:
         done=so_far.step,
     )
     for batch in shown:
-        with draws(config.seed, state.step, state.device):
+        with draws(config.seed, state.step, state.device, rank=parallel.rank()):
             _step(state, batch)
         so_far.step_done()
         state.later.step_done()
@@ -241,7 +247,8 @@ def _step(state: TrainState, batch: Batch) -> None:
     state.check("gradient of the weights", norm, batch)
     if state.averaged is not None:
         state.averaged.update_parameters(network)
-    state.so_far.result.add(loss, logits, batch.labels.to(state.device), state.later)
+    seen = (loss, logits, batch.labels.to(state.device))
+    add_of_all(state.so_far.result, seen, state.later)
 
 
 def _kept(state: TrainState, valid: LossAndAccuracy | None) -> TrainEpoch:
@@ -264,8 +271,10 @@ def _kept(state: TrainState, valid: LossAndAccuracy | None) -> TrainEpoch:
         state.best, state.best_epoch = score, state.epoch
         weights = state.shown.network.state_dict()
         state.best_weights = {name: w.detach().cpu().clone() for name, w in weights.items()}
-        save_model(state.folder / "best.safetensors", state.shown)
-    runs.append_jsonl(state.folder / "metrics.jsonl", metrics, sync=True)
+        if parallel.is_first():
+            save_model(state.folder / "best.safetensors", state.shown)
+    if parallel.is_first():
+        runs.append_jsonl(state.folder / "metrics.jsonl", metrics, sync=True)
     state.epoch += 1
     state.seconds += seconds
     state.so_far = SoFar()
@@ -275,36 +284,42 @@ def _kept(state: TrainState, valid: LossAndAccuracy | None) -> TrainEpoch:
 
 @torch.no_grad()
 def _validate(state: TrainState, asked: Asked) -> LossAndAccuracy:
+    """Loss and accuracy on the valid split; ranks take its batches in turns."""
     result = LossAndAccuracy()
+    # Each rank's averages have followed its own clips; the first one's are those that are kept.
+    parallel.same_as_first(list(state.shown.network.buffers()))
     batches = test_batches(
         state.prepared,
         state.valid_rows,
         state.config.clips,
         batch_size=state.batch_size,
         device=state.device,
+        part=parallel.rank(),
+        parts=parallel.world(),
     )
-    for batch in batches:
-        _test(state, batch, result)
+    for batch in parallel.rounds(batches, -(-len(state.valid_rows) // state.batch_size)):
+        add_of_all(result, None if batch is None else _test(state, batch), state.later)
         keep_where_due(state, asked)
     state.later.settle()
     return result
 
 
 @torch.no_grad()
-def _test(state: TrainState, batch: Batch, result: LossAndAccuracy) -> None:
-    """Add the loss and the accuracy on one batch."""
+def _test(state: TrainState, batch: Batch) -> Seen:
+    """What the network makes of one batch."""
     network, labels = state.shown.network.eval(), batch.labels.to(state.device)
     clips = as_input(batch.clips.to(state.device), state.config.clips.input)
     with autocast(state.config.precision, state.device):
         logits = network(clips)
         loss = F.cross_entropy(logits, labels)
-    result.add(loss, logits, labels, state.later)
+    return loss, logits, labels
 
 
 def _finish(state: TrainState) -> None:
     save_model(state.folder / "last.safetensors", state.shown)
     shape = state.config.clips.shape
-    found = measured(state.model.network, shape, device=state.device, label="train: costs")
+    with apart(state.model.network):  # what it costs is measured by this process alone
+        found = measured(state.model.network, shape, device=state.device, label="train: costs")
     one_clip = found.latencies[0]
     genotype = state.model.genotype
     kept = [connection.op for connection in genotype.kept()] if genotype else []

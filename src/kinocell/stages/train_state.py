@@ -6,7 +6,7 @@ No step is taken here.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from kinocell.config import RunConfig, to_dict, whole_number
 from kinocell.console import say
 from kinocell.data.clips import Batch, Prepared, training_batches
 from kinocell.data.resident import resident
-from kinocell.learning import optim
+from kinocell.learning import optim, parallel
 from kinocell.learning.averaging import moving_average
 from kinocell.learning.device import choose_device, device_name
 from kinocell.learning.later import Later
@@ -31,11 +31,12 @@ from kinocell.learning.memory import free_bytes
 from kinocell.locks import Lock
 from kinocell.space.cost import num_parameters
 from kinocell.space.genotype import Genotype
+from kinocell.space.norm import synchronise
 from kinocell.space.ops import Builder
 from kinocell.stages import folders
 from kinocell.stages.checkpoint import Checkpoints
 from kinocell.stages.epoch import SoFar
-from kinocell.stages.guards import check_finite, largest
+from kinocell.stages.guards import check_finite, check_same_weights, largest
 from kinocell.stages.model import Model, save_model, split_fingerprint, split_names
 from kinocell.stages.networks import build, network_settings
 
@@ -100,6 +101,7 @@ class TrainState:
         """
         self.lock.check()
         self.check("largest weight", largest(self.model.network.parameters()))
+        check_same_weights(list(self.model.network.parameters()))
         self.checkpoints.save(
             self.step,
             {
@@ -127,11 +129,15 @@ class TrainState:
         if "so_far" in saved:  # format 1 kept whole epochs only
             self.so_far = SoFar.from_dict(saved["so_far"])
             self.best_weights = saved["best_weights"]
-        if self.best_weights is not None:
+        if self.best_weights is not None and parallel.is_first():
             # The file may be of an epoch behind this checkpoint, which will be done again.
             best = copy.deepcopy(network)
             best.load_state_dict(self.best_weights)
             save_model(self.folder / "best.safetensors", replace(self.model, network=best))
+
+    def shared(self) -> Sequence[Tensor]:
+        """Nothing is compared behind every step; the weights are with every checkpoint."""
+        return []
 
     def check(self, what: str, value: Tensor, batch: Batch | None = None) -> None:
         """Raise where a value is not finite; `batch` is that of the step that is being done.
@@ -197,6 +203,9 @@ def fresh(
         decay=settings.weight_decay,
         decay_norms=settings.decay_norms,
     )
+    parallel.same_as_first([*network.parameters(), *network.buffers()])
+    if config.sync_bn and parallel.world() > 1:
+        synchronise(network, parallel.of_all, parallel.world())
     steps = max(round(len(rows) / batch_size), 1)
     return TrainState(
         config=config,
@@ -215,7 +224,7 @@ def fresh(
         steps_per_epoch=steps,
         averaged=moving_average(network, settings.ema) if settings.ema else None,
         so_far=SoFar(),
-        later=Later(delayed=device.type == "cuda"),
+        later=Later(delayed=device.type == "cuda" and parallel.world() == 1),
     )
 
 
@@ -228,6 +237,7 @@ def begin(
 ) -> TrainState:
     """A training at its start, or behind the last step of its newest good checkpoint."""
     state = fresh(config, prepared, genotype, ops, lock)
+    parallel.part_of(state.batch_size, "--train.batch-size")
     epochs, steps, model = config.train.epochs, state.steps_per_epoch, config.train.model
     with state.checkpoints.restored() as saved:
         if saved:
@@ -239,13 +249,15 @@ def begin(
             f"train: {model + ', ' if model else ''}"
             f"{epochs} epochs x {steps} steps, {len(state.rows)} videos, "
             f"{num_parameters(state.model.network):,} weights, {device_name(state.device)}"
+            f"{parallel.said_of(state.batch_size)}"
         )
         if model and (config.train.drop_path or config.train.dropout):
             say(
                 "train: drop path and dropout are settings of the searched network; "
                 f"{model} is trained with its own dropout and without drop path"
             )
-    runs.keep_rows(state.folder / "metrics.jsonl", "epoch", state.epoch)
+    if parallel.is_first():
+        runs.keep_rows(state.folder / "metrics.jsonl", "epoch", state.epoch)
     state.batches = training_batches(
         prepared,
         state.rows,
@@ -262,6 +274,8 @@ def begin(
             mode=config.resident,
             free_bytes=free_bytes(state.device),
         ),
+        part=parallel.rank(),
+        parts=parallel.world(),
     )
     return state
 
@@ -280,4 +294,5 @@ def train_settings(
         "mid": genotype.mid if genotype else None,
         **folders.augment_settings(config.augment),
         **folders.precision_settings(config),
+        **folders.norm_settings(config),
     }

@@ -1,0 +1,71 @@
+"""How the processes of one start find each other, and where they leave notes.
+
+What they tell each other is `parallel`. torchrun keeps its store when it starts processes anew,
+with all their notes in it: a note of the last time would lead to those who are dead. So the notes
+of each start lie under a name of their own, which the first process makes up. Each other one gets
+it as the answer to a word that nobody has said before.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import torch.distributed as dist
+
+from kinocell import ranks
+
+SECONDS = 300.0
+"""So long may it take until all are there."""
+POLL_SECONDS = 0.02
+
+
+@functools.cache
+def notes() -> Any:
+    """A store of PyTorch's, in which all processes of this start read and write.
+
+    Raises:
+        RuntimeError: They did not come.
+    """
+    from torch.distributed.rendezvous import rendezvous  # not in every build of PyTorch
+
+    here = ranks.here()
+    store = next(iter(rendezvous("env://", timeout=timedelta(seconds=SECONDS))))[0]
+    name = _welcome_all(store, here.world) if here.is_first else _greet(store, here.number)
+    return dist.distributed_c10d.PrefixStore(name, store)
+
+
+def _welcome_all(store: Any, world: int) -> str:
+    name, missing = uuid.uuid4().hex, list(range(1, world))
+    for _ in _patience():
+        for number in missing:
+            if store.check([f"hello/{number}"]):  # perhaps not its newest one: then once more
+                word = store.get(f"hello/{number}").decode()
+                store.set(f"welcome/{number}", f"{word} {name}")
+        missing = [number for number in missing if not store.check([f"{name}/here/{number}"])]
+        if not missing:
+            return name
+    raise RuntimeError(f"rank {missing[0]} has not come")
+
+
+def _greet(store: Any, number: int) -> str:
+    own, key = uuid.uuid4().hex, f"welcome/{number}"
+    store.set(f"hello/{number}", own)
+    for _ in _patience():
+        if store.check([key]):
+            word, name = store.get(key).decode().split(" ")
+            if word == own:
+                store.set(f"{name}/here/{number}", "yes")
+                return str(name)
+    raise RuntimeError("rank 0 has not come")
+
+
+def _patience() -> Iterator[None]:
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        yield
+        time.sleep(POLL_SECONDS)
