@@ -124,7 +124,7 @@ def doubled_clips(function):
 search_state.SuperNet = doubled(search_state.SuperNet)
 search_state.initial_alphas = doubled(search_state.initial_alphas)
 train_state.build = doubled(train_state.build)
-search.training_input = doubled_clips(search.training_input)
+search_state.training_input = doubled_clips(search_state.training_input)
 train.training_input = doubled_clips(train.training_input)
 
 config = from_dict(RunConfig, runs.read_json(Path(sys.argv[1]), "settings"), "the test")

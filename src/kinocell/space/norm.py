@@ -51,11 +51,11 @@ def batch_normalise(
     channels = x.shape[1]
     scale = x.new_ones(channels) if scale is None else scale
     shift = x.new_zeros(channels) if shift is None else shift
-    half = x.dtype in (torch.bfloat16, torch.float16)  # sums would lose their digits
-    y, mean, variance = _BatchNormalise.apply(  # type: ignore[no-untyped-call]
-        x.float() if half else x, scale.float() if half else scale, shift, eps, of_all
-    )
-    return (y.to(x.dtype) if half else y), mean, variance
+    values = (x, scale, shift)
+    if x.dtype in (torch.bfloat16, torch.float16):  # in which sums would lose their digits
+        values = (x.float(), scale.float(), shift.float())
+    y, mean, variance = _BatchNormalise.apply(*values, eps, of_all)  # type: ignore[no-untyped-call]
+    return y.to(x.dtype), mean, variance
 
 
 def has_fast_path(x: Tensor) -> bool:

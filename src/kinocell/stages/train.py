@@ -318,6 +318,9 @@ def _test(state: TrainState, batch: Batch) -> Seen:
 def _finish(state: TrainState) -> None:
     save_model(state.folder / "last.safetensors", state.shown)
     shape = state.config.clips.shape
+    if isinstance(state.model.network, Network):
+        # As in the last steps, also where this process did not do them.
+        state.model.network.drop_path = state.config.train.drop_path
     with apart(state.model.network):  # what it costs is measured by this process alone
         found = measured(state.model.network, shape, device=state.device, label="train: costs")
     one_clip = found.latencies[0]
