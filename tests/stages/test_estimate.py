@@ -23,6 +23,7 @@ from kinocell.stages import train as training
 from kinocell.stages.derive import choose
 from kinocell.stages.estimate import AUTO_MOST, AUTO_STEPS, HEAP, Need, Trial, auto_batch_size
 from kinocell.stages.search import search, search_epochs
+from kinocell.stages.search_trial import in_trial
 from kinocell.stages.train import train, train_epochs
 
 Tiny = Callable[..., RunConfig]
@@ -44,7 +45,7 @@ def free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
 def search_trial(config: RunConfig, folder: Path) -> Trial:
     prepared = open_prepared(config.prepared)
     with only_run(folder) as lock:
-        return searching._trial(config, prepared, None, None, lock)
+        return in_trial(config, prepared, None, None, lock)
 
 
 def made_up_trial(need: Need) -> Trial:

@@ -107,7 +107,7 @@ from pathlib import Path
 
 from kinocell import runs
 from kinocell.config import RunConfig, from_dict
-from kinocell.stages import search, search_state, train, train_state
+from kinocell.stages import search, search_state, train, train_state, train_step
 
 
 def doubled(function):
@@ -125,7 +125,7 @@ search_state.SuperNet = doubled(search_state.SuperNet)
 search_state.initial_alphas = doubled(search_state.initial_alphas)
 train_state.build = doubled(train_state.build)
 search_state.training_input = doubled_clips(search_state.training_input)
-train.training_input = doubled_clips(train.training_input)
+train_step.training_input = doubled_clips(train_step.training_input)
 
 config = from_dict(RunConfig, runs.read_json(Path(sys.argv[1]), "settings"), "the test")
 out = Path(sys.argv[2])

@@ -17,7 +17,7 @@ from kinocell.config import RunConfig, to_dict
 from kinocell.config_checks import check
 from kinocell.console import say
 from kinocell.data.clips import open_prepared
-from kinocell.errors import ConfigError, RunError
+from kinocell.errors import RunError
 from kinocell.learning.device import choose_device, device_name
 from kinocell.stages.contest import failures, output, results, terms
 from kinocell.stages.contest.crew import RETRIES, Workers, carry_out
@@ -66,18 +66,9 @@ def compare(config: RunConfig, on: Terms, workers: Workers | None = None) -> Pat
 def opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
     """A comparison whose videos are prepared and whose entrants are known; nothing is trained."""
     terms.check(on)
-    if config.train.model:
-        raise ConfigError(
-            f"train.model is {config.train.model!r}; a comparison takes the names of its networks "
-            "in --models."
-        )
+    terms.check_settings(config)
     if on.budget.epochs:
         check(replace(config, train=replace(config.train, epochs=on.budget.epochs)))
-    if "auto" in (config.train.batch_size, config.search.batch_size):
-        raise ConfigError(
-            "batch_size is auto; a comparison takes one number for all of its networks. Name it: "
-            "--train.batch-size N, --search.batch-size N."
-        )
     out = Path(config.out)
     terms.remember(out, on, config)
     device = device_name(choose_device(config.device))

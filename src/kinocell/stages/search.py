@@ -1,34 +1,28 @@
 """The bilevel search: weights on one half of the training videos, alpha on the other, in turns.
 
-One step, to be read from top to bottom, is `_step`. Nothing here knows operators or files.
+One step is in `search_step.py`. Nothing here knows operators.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.func import functional_call
 
 from kinocell import runs
 from kinocell.config import RunConfig
 from kinocell.console import Table, duration, progress, say
-from kinocell.data.augmentation import of_search
-from kinocell.data.clips import Batch, Prepared, open_prepared, test_batches
-from kinocell.data.cuts import halves
-from kinocell.learning import optim, parallel
-from kinocell.learning.device import autocast, choose_device, deterministic
+from kinocell.data.clips import open_prepared, test_batches
+from kinocell.learning import parallel
+from kinocell.learning.device import choose_device, deterministic
 from kinocell.learning.draws import HELD_OUT, draws
 from kinocell.learning.metrics import LossAndAccuracy
-from kinocell.learning.steps import weight_step
-from kinocell.locks import Lock, only_run
+from kinocell.locks import only_run
 from kinocell.signals import Asked, whole_steps
 from kinocell.space import drawing
 from kinocell.space.cost import num_parameters
@@ -37,20 +31,16 @@ from kinocell.space.norm import apart
 from kinocell.space.wiring import SearchSpace
 from kinocell.stages import folders
 from kinocell.stages.derive import choose
-from kinocell.stages.epoch import Seen, SoFar, add_of_all, keep_where_due, whole_run
+from kinocell.stages.epoch import SoFar, add_of_all, keep_where_due, whole_run
 from kinocell.stages.estimate import (
-    Trial,
-    auto_batch_size,
-    check_alone,
-    made_up_batch,
     say_before_first_step,
 )
 from kinocell.stages.guards import largest, warn_of_slow_loader
-from kinocell.stages.search_state import SearchState, begin, fresh, search_settings
-from kinocell.strategies.outer import Weights
+from kinocell.stages.search_state import SearchState, begin, search_settings
+from kinocell.stages.search_step import seen, step
+from kinocell.stages.search_trial import decided, in_trial
 from kinocell.strategies.relax import entropy, max_entropy
 from kinocell.strategies.strategy import Strategy
-from kinocell.strategies.table import STRATEGIES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +75,7 @@ def search(
     parallel.start(choose_device(config.device))
     folder = folders.search_folder(config)
     prepared = open_prepared(folders.prepared_folder(config), config.split)
-    config = _decided(config, prepared, space, strategy)
+    config = decided(config, prepared, space, strategy)
     settings = search_settings(config, prepared, space, strategy)
     if folders.stage_is_done(folder, settings, config):
         say(f"search: done already, see {folder}")
@@ -136,7 +126,7 @@ def search_epochs(
     parallel.start(choose_device(config.device))
     prepared = open_prepared(folders.prepared_folder(config), config.split)
     folder = folders.search_folder(config)
-    config = _decided(config, prepared, space, strategy)
+    config = decided(config, prepared, space, strategy)
     settings = search_settings(config, prepared, space, strategy)
     folders.stage_is_done(folder, settings, config)
     with only_run(folder) as lock, whole_run():
@@ -144,7 +134,7 @@ def search_epochs(
         left = config.search.epochs - state.epoch
         if parallel.world() == 1:
             say_before_first_step(
-                _trial(config, prepared, space, strategy, lock),
+                in_trial(config, prepared, space, strategy, lock),
                 clips=state.batch_size,
                 steps=left * state.steps_per_epoch - state.so_far.step,
                 tests=left * -(-len(state.alpha_rows) // state.batch_size),
@@ -153,61 +143,6 @@ def search_epochs(
             yield _epoch(state)
         if parallel.is_first():
             _finish(state)
-
-
-def _decided(
-    config: RunConfig,
-    prepared: Prepared,
-    space: SearchSpace | None,
-    strategy: Strategy | None,
-) -> RunConfig:
-    """The settings with a number in the place of "auto": the folder's, or the largest that fits."""
-    if config.search.batch_size != "auto":
-        return config
-    folder = folders.search_folder(config)
-    number = folders.decided_batch_size(folder, "search")
-    if number is None:
-        check_alone("search")
-        halves_rows = halves(prepared.manifest, prepared.manifest.rows("train"), config.seed)
-        with only_run(folder) as lock:
-            trial = _trial(config, prepared, space, strategy, lock)
-            number = auto_batch_size(trial, min(map(len, halves_rows)))
-    return replace(config, search=replace(config.search, batch_size=number))
-
-
-def _trial(
-    config: RunConfig,
-    prepared: Prepared,
-    space: SearchSpace | None,
-    strategy: Strategy | None,
-    lock: Lock,
-) -> Trial:
-    """Steps of such a search on a network that is thrown away."""
-    # A strategy of your own may count its calls, or remember them: the costliest of the usual
-    # ones takes its place.
-    strategy = STRATEGIES["finite"] if strategy else None
-    alone = replace(config, search=replace(config.search, batch_size=1))
-    state = fresh(alone, prepared, space, strategy, lock)
-    state.trial = True
-
-    def batch(clips: int) -> Batch:
-        return made_up_batch(
-            config.clips,
-            of_search(config.augment),
-            num_clips=clips,
-            num_classes=len(prepared.manifest.class_names),
-            size_px=config.search.size_px or config.clips.size_px,
-        )
-
-    def step(clips: int) -> None:
-        with deterministic(config.deterministic), draws(config.seed, 0, state.device):
-            _step(state, batch(clips), batch(clips))
-
-    def test(clips: int) -> None:
-        with deterministic(config.deterministic), draws(config.seed, 0, state.device):
-            _test(state, batch(clips))
-
-    return Trial(verb="search", device=state.device, step=step, test=test)
 
 
 def _epoch(state: SearchState) -> SearchEpoch:
@@ -236,7 +171,7 @@ def _steps(state: SearchState, asked: Asked) -> None:
     )
     for weight_batch, alpha_batch in shown:
         with draws(config.seed, state.step, state.device, rank=parallel.rank()):
-            _step(state, weight_batch, alpha_batch)
+            step(state, weight_batch, alpha_batch)
         so_far.step_done()
         state.later.step_done()
         keep_where_due(state, asked)
@@ -279,59 +214,6 @@ def _kept(state: SearchState, valid: LossAndAccuracy) -> SearchEpoch:
     return SearchEpoch(epoch=state.epoch - 1, genotype=genotype, alphas=alphas, metrics=metrics)
 
 
-def _step(state: SearchState, weight_batch: Batch, alpha_batch: Batch) -> None:
-    """One iteration of the bilevel problem: alpha on the held-out half, then the weights."""
-    settings, network, relax = state.config.search, state.network, state.strategy.relax
-    rate = optim.cosine(
-        state.step,
-        settings.epochs * state.steps_per_epoch,
-        settings.learning_rate,
-        settings.learning_rate_end,
-    )
-    optim.set_learning_rate(state.weight_optimizer, rate)
-    weights = dict(network.named_parameters())
-    clips, labels = state.on_device(weight_batch)
-    held_clips, held_labels = state.on_device(alpha_batch)
-
-    def train_loss(weights: Weights, alphas: Tensor) -> Tensor:
-        logits = functional_call(network, dict(weights), (clips, relax(alphas)))
-        return F.cross_entropy(logits, labels)
-
-    def valid_loss(weights: Weights, alphas: Tensor) -> Tensor:
-        mixing_weights = relax(alphas)
-        logits = functional_call(network, dict(weights), (held_clips, mixing_weights))
-        return F.cross_entropy(logits, held_labels) + state.strategy.penalty(mixing_weights)
-
-    drift = (
-        optim.optimizer_drift(state.weight_optimizer, weights)
-        if settings.unrolled == "optimizer"
-        else None
-    )
-    precision = partial(autocast, state.config.precision, state.device)
-    with precision():
-        gradient = state.strategy.outer_grad(
-            parallel.over_all(train_loss),
-            parallel.over_all(valid_loss),
-            weights,
-            state.alphas,
-            rate,
-            drift,
-        )
-    state.check("gradient of alpha", gradient, alpha_batch)
-    state.alphas.grad = gradient
-    state.alpha_optimizer.step()
-
-    with precision():
-        logits = network(clips, relax(state.alphas.detach()))
-        loss = F.cross_entropy(logits, labels)
-    state.check("training loss", loss, weight_batch)
-    norm = weight_step(
-        loss, list(weights.values()), state.weight_optimizer, gradient_clip=settings.gradient_clip
-    )
-    state.check("gradient of the weights", norm, weight_batch)
-    add_of_all(state.so_far.result, (loss, logits, labels), state.later)
-
-
 @torch.no_grad()
 def _held_out(state: SearchState, asked: Asked) -> LossAndAccuracy:
     """Loss and accuracy of the search network on alpha's half; ranks take its batches in turns."""
@@ -354,20 +236,10 @@ def _held_out(state: SearchState, asked: Asked) -> LossAndAccuracy:
     )
     with drawing_alike, apart(state.network):
         for batch in parallel.rounds(batches, -(-len(rows) // state.batch_size)):
-            add_of_all(result, None if batch is None else _test(state, batch), state.later)
+            add_of_all(result, None if batch is None else seen(state, batch), state.later)
             keep_where_due(state, asked)
     state.later.settle()
     return result
-
-
-@torch.no_grad()
-def _test(state: SearchState, batch: Batch) -> Seen:
-    """What the search network makes of one batch."""
-    clips, labels = state.on_device(batch)
-    with autocast(state.config.precision, state.device):
-        logits = state.network(clips, state.strategy.relax(state.alphas.detach()))
-        loss = F.cross_entropy(logits, labels)
-    return loss, logits, labels
 
 
 def _finish(state: SearchState) -> None:

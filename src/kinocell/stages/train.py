@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from kinocell import runs
 from kinocell.config import RunConfig
 from kinocell.console import Table, duration, progress, say
 from kinocell.data.clips import (
-    Batch,
     Prepared,
-    as_input,
     open_prepared,
     test_batches,
-    training_input,
 )
-from kinocell.learning import optim, parallel
-from kinocell.learning.device import autocast, choose_device, deterministic
+from kinocell.learning import parallel
+from kinocell.learning.device import choose_device, deterministic
 from kinocell.learning.draws import draws
 from kinocell.learning.metrics import LossAndAccuracy
-from kinocell.learning.steps import weight_step
-from kinocell.locks import Lock, only_run
+from kinocell.locks import only_run
 from kinocell.signals import Asked, whole_steps
 from kinocell.space.cost import MIB
 from kinocell.space.genotype import Genotype
@@ -35,19 +30,17 @@ from kinocell.space.network import Network
 from kinocell.space.norm import apart
 from kinocell.space.ops import OPS, Builder, field_of_view
 from kinocell.stages import folders
-from kinocell.stages.epoch import Seen, SoFar, add_of_all, keep_where_due, whole_run
+from kinocell.stages.epoch import SoFar, add_of_all, keep_where_due, whole_run
 from kinocell.stages.estimate import (
-    Trial,
-    auto_batch_size,
-    check_alone,
-    made_up_batch,
     say_before_first_step,
 )
 from kinocell.stages.guards import largest, warn_of_slow_loader
 from kinocell.stages.measured import measured
 from kinocell.stages.model import save_model
 from kinocell.stages.networks import check_baseline_fits, chosen_genotype
-from kinocell.stages.train_state import TrainState, begin, fresh, train_settings
+from kinocell.stages.train_state import TrainState, begin, train_settings
+from kinocell.stages.train_step import seen, step
+from kinocell.stages.train_trial import decided, in_trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +71,7 @@ def train(
     genotype = chosen_genotype(config, genotype)
     folder = folders.train_folder(config)
     prepared = _opened(config)
-    config = _decided(config, prepared, genotype, ops)
+    config = decided(config, prepared, genotype, ops)
     settings = train_settings(config, prepared, genotype)
     if folders.stage_is_done(folder, settings, config):
         say(f"train: done already, see {folder}")
@@ -117,7 +110,7 @@ def train_epochs(
     genotype = chosen_genotype(config, genotype)
     prepared = _opened(config)
     folder = folders.train_folder(config)
-    config = _decided(config, prepared, genotype, ops)
+    config = decided(config, prepared, genotype, ops)
     settings = train_settings(config, prepared, genotype)
     folders.stage_is_done(folder, settings, config)
     with only_run(folder) as lock, whole_run():
@@ -125,7 +118,7 @@ def train_epochs(
         left = config.train.epochs - state.epoch
         if parallel.world() == 1:
             say_before_first_step(
-                _trial(config, prepared, genotype, ops, lock),
+                in_trial(config, prepared, genotype, ops, lock),
                 clips=state.batch_size,
                 steps=left * state.steps_per_epoch - state.so_far.step,
                 tests=left * -(-len(state.valid_rows) // state.batch_size),
@@ -143,55 +136,6 @@ def _opened(config: RunConfig) -> Prepared:
         manifest = prepared.manifest
         check_baseline_fits(config, len(manifest.class_names), len(manifest.rows("train")))
     return prepared
-
-
-def _decided(
-    config: RunConfig, prepared: Prepared, genotype: Genotype | None, ops: Mapping[str, Builder]
-) -> RunConfig:
-    """The settings with a number in the place of "auto": the folder's, or the largest that fits."""
-    if config.train.batch_size != "auto":
-        return config
-    folder = folders.train_folder(config)
-    number = folders.decided_batch_size(folder, "train")
-    if number is None:
-        check_alone("train")
-        with only_run(folder) as lock:
-            trial = _trial(config, prepared, genotype, ops, lock)
-            number = auto_batch_size(trial, len(prepared.manifest.rows("train")))
-    return replace(config, train=replace(config.train, batch_size=number))
-
-
-def _trial(
-    config: RunConfig,
-    prepared: Prepared,
-    genotype: Genotype | None,
-    ops: Mapping[str, Builder],
-    lock: Lock,
-) -> Trial:
-    """Steps of such a training on a network that is thrown away."""
-    alone = replace(config, train=replace(config.train, batch_size=1))
-    state = fresh(alone, prepared, genotype, ops, lock)
-    state.trial = True
-
-    def batch(clips: int) -> Batch:
-        return made_up_batch(
-            config.clips,
-            config.augment,
-            num_clips=clips,
-            num_classes=len(prepared.manifest.class_names),
-            size_px=config.clips.size_px,
-        )
-
-    def step(clips: int) -> None:
-        state.model.network.train()
-        with deterministic(config.deterministic), draws(config.seed, 0, state.device):
-            _step(state, batch(clips))
-
-    def test(clips: int) -> None:
-        with deterministic(config.deterministic):
-            _test(state, batch(clips))
-
-    return Trial(verb="train", device=state.device, step=step, test=test)
 
 
 def _epoch(state: TrainState) -> TrainEpoch:
@@ -219,36 +163,10 @@ def _steps(state: TrainState, asked: Asked) -> None:
     )
     for batch in shown:
         with draws(config.seed, state.step, state.device, rank=parallel.rank()):
-            _step(state, batch)
+            step(state, batch)
         so_far.step_done()
         state.later.step_done()
         keep_where_due(state, asked)
-
-
-def _step(state: TrainState, batch: Batch) -> None:
-    settings, network = state.config.train, state.model.network
-    optim.set_learning_rate(state.optimizer, _learning_rate(state))
-    if isinstance(network, Network):  # grows in a line over the training, as in DARTS
-        network.drop_path = settings.drop_path * state.step / _all_steps(state)
-    clips, targets = training_input(
-        batch,
-        state.config.clips,
-        state.config.augment,
-        num_classes=len(state.model.class_names),
-        device=state.device,
-    )
-    with autocast(state.config.precision, state.device):
-        logits = network(clips)
-        loss = F.cross_entropy(logits, targets, label_smoothing=settings.label_smoothing)
-    state.check("training loss", loss, batch)
-    norm = weight_step(
-        loss, list(network.parameters()), state.optimizer, gradient_clip=settings.gradient_clip
-    )
-    state.check("gradient of the weights", norm, batch)
-    if state.averaged is not None:
-        state.averaged.update_parameters(network)
-    seen = (loss, logits, batch.labels.to(state.device))
-    add_of_all(state.so_far.result, seen, state.later)
 
 
 def _kept(state: TrainState, valid: LossAndAccuracy | None) -> TrainEpoch:
@@ -298,21 +216,10 @@ def _validate(state: TrainState, asked: Asked) -> LossAndAccuracy:
         parts=parallel.world(),
     )
     for batch in parallel.rounds(batches, -(-len(state.valid_rows) // state.batch_size)):
-        add_of_all(result, None if batch is None else _test(state, batch), state.later)
+        add_of_all(result, None if batch is None else seen(state, batch), state.later)
         keep_where_due(state, asked)
     state.later.settle()
     return result
-
-
-@torch.no_grad()
-def _test(state: TrainState, batch: Batch) -> Seen:
-    """What the network makes of one batch."""
-    network, labels = state.shown.network.eval(), batch.labels.to(state.device)
-    clips = as_input(batch.clips.to(state.device), state.config.clips.input)
-    with autocast(state.config.precision, state.device):
-        logits = network(clips)
-        loss = F.cross_entropy(logits, labels)
-    return loss, logits, labels
 
 
 def _finish(state: TrainState) -> None:
@@ -350,15 +257,3 @@ def _finish(state: TrainState) -> None:
             ],
         },
     )
-
-
-def _learning_rate(state: TrainState) -> float:
-    settings, steps = state.config.train, _all_steps(state)
-    if settings.schedule == "onecycle":
-        return optim.onecycle(state.step, steps, settings.learning_rate)
-    warmup = settings.warmup_epochs * state.steps_per_epoch
-    return optim.warm_cosine(state.step, steps, warmup, settings.learning_rate)
-
-
-def _all_steps(state: TrainState) -> int:
-    return state.config.train.epochs * state.steps_per_epoch

@@ -33,6 +33,8 @@ from kinocell.stages.prepare import prepare
 
 def costs(config: RunConfig, on: Terms, workers: Workers) -> list[str]:
     """The estimate as lines; its measurements are kept in OUT/estimate and not made twice."""
+    terms.check(on)
+    terms.check_settings(config)
     # By its settings: what was measured with others is not taken for these.
     out = Path(config.out) / "estimate" / short_hash(terms.shared(config))
     videos = listed(config)

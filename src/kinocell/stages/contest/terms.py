@@ -108,6 +108,24 @@ def check(terms: Terms) -> None:
         raise ConfigError("Nothing is compared. Name --models, or leave --search-seeds above 0.")
 
 
+def check_settings(config: RunConfig) -> None:
+    """Refuse settings that the networks of a comparison cannot share.
+
+    Raises:
+        ConfigError: One network is named, or batches of whatever size fits.
+    """
+    if config.train.model:
+        raise ConfigError(
+            f"train.model is {config.train.model!r}; a comparison takes the names of its networks "
+            "in --models."
+        )
+    if "auto" in (config.train.batch_size, config.search.batch_size):
+        raise ConfigError(
+            "batch_size is auto; a comparison takes one number for all of its networks. Name it: "
+            "--train.batch-size N, --search.batch-size N."
+        )
+
+
 def to_plain(terms: Terms) -> dict[str, Any]:
     """The terms as JSON can hold them."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(terms).items()}

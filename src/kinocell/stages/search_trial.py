@@ -1,0 +1,77 @@
+"""Steps of a search that are measured and forgotten: for its memory, its time, its batch size.
+
+What is made of the measurement is in `estimate.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kinocell.config import RunConfig
+from kinocell.data.augmentation import of_search
+from kinocell.data.clips import Batch, Prepared
+from kinocell.data.cuts import halves
+from kinocell.learning.device import deterministic
+from kinocell.learning.draws import draws
+from kinocell.locks import Lock, only_run
+from kinocell.space.wiring import SearchSpace
+from kinocell.stages import folders, search_step
+from kinocell.stages.estimate import Trial, auto_batch_size, check_alone, made_up_batch
+from kinocell.stages.search_state import fresh
+from kinocell.strategies.strategy import Strategy
+from kinocell.strategies.table import STRATEGIES
+
+
+def decided(
+    config: RunConfig,
+    prepared: Prepared,
+    space: SearchSpace | None,
+    strategy: Strategy | None,
+) -> RunConfig:
+    """The settings with a number in the place of "auto": the folder's, or the largest that fits."""
+    if config.search.batch_size != "auto":
+        return config
+    folder = folders.search_folder(config)
+    number = folders.decided_batch_size(folder, "search")
+    if number is None:
+        check_alone("search")
+        halves_rows = halves(prepared.manifest, prepared.manifest.rows("train"), config.seed)
+        with only_run(folder) as lock:
+            measure = in_trial(config, prepared, space, strategy, lock)
+            number = auto_batch_size(measure, min(map(len, halves_rows)))
+    return replace(config, search=replace(config.search, batch_size=number))
+
+
+def in_trial(
+    config: RunConfig,
+    prepared: Prepared,
+    space: SearchSpace | None,
+    strategy: Strategy | None,
+    lock: Lock,
+) -> Trial:
+    """Steps of such a search on a network that is thrown away."""
+    # A strategy of your own may count its calls, or remember them: the costliest of the usual
+    # ones takes its place.
+    strategy = STRATEGIES["finite"] if strategy else None
+    alone = replace(config, search=replace(config.search, batch_size=1))
+    state = fresh(alone, prepared, space, strategy, lock)
+    state.trial = True
+
+    def batch(clips: int) -> Batch:
+        return made_up_batch(
+            config.clips,
+            of_search(config.augment),
+            num_clips=clips,
+            num_classes=len(prepared.manifest.class_names),
+            size_px=config.search.size_px or config.clips.size_px,
+        )
+
+    def step(clips: int) -> None:
+        with deterministic(config.deterministic), draws(config.seed, 0, state.device):
+            search_step.step(state, batch(clips), batch(clips))
+
+    def test(clips: int) -> None:
+        with deterministic(config.deterministic), draws(config.seed, 0, state.device):
+            search_step.seen(state, batch(clips))
+
+    return Trial(verb="search", device=state.device, step=step, test=test)
