@@ -140,6 +140,19 @@ def test_step_by_step_needs_the_settings_only_once(
     assert ours == runs.read_json(run_folder / "search" / "genotype.json", "a genotype")["nodes"]
 
 
+SMALL = {
+    "run": ["--config", "tiny.yaml"],
+    "prepare": ["--config", "tiny.yaml"],
+    # The last of two options of the same name counts.
+    "compare": [
+        *("--config", "tiny.yaml", "--models", "x3d_xs", "--budget", "epochs=1"),
+        *("--seeds", "1", "--search-seeds", "1", "--random-genotypes", "1", "--lr-tries", "1"),
+    ],
+    "synth": ["--videos", "64", "--groups", "4"],
+}
+"""What makes a command of the README short."""
+
+
 @pytest.mark.slow
 def test_the_readmes_commands_run(
     run_folder: Path,
@@ -166,8 +179,7 @@ def test_the_readmes_commands_run(
             continue
         # The single steps get a folder of their own: in the finished one they would do nothing.
         own = words if words[0] == "run" else ["STEPS" if w == "DIR" else w for w in words]
-        small = ["--config", "tiny.yaml"] if own[0] in ("run", "prepare") else []
-        small = [] if {"--help", "--print-config"} & set(own) else small
+        small = [] if {"--help", "--print-config"} & set(own) else SMALL.get(own[0], [])
         assert cli.main([*own, *small]) == cli.DONE, words
     assert Path("DIR/report.html").stat().st_size > 0
     assert Path("STEPS/report.html").stat().st_size > 0
