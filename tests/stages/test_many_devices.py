@@ -317,14 +317,14 @@ import os, sys
 from kinocell import cli
 from kinocell.stages import search
 
-step = search._step
+step = search.step
 
 def spoilt(state, *batches):
     step(state, *batches)
     if os.environ["RANK"] == "1" and state.step == 3:
         state.alphas.data[0, 0] += 1e-7
 
-search._step = spoilt
+search.step = spoilt
 sys.exit(cli.main(sys.argv[1:]))
 """
 
