@@ -11,6 +11,7 @@ from kinocell.learning.statistics import (
     mcnemar,
     most_disagreements,
     paired_bootstrap,
+    undecided,
     wilson_interval,
 )
 
@@ -67,6 +68,12 @@ def test_majority_is_more_than_half_of_the_trainings() -> None:
     trainings = np.array([hits("1100"), hits("1010"), hits("1000")])
     assert majority(trainings).tolist() == [True, False, False, False]
     assert majority(trainings[:2]).tolist() == [True, False, False, False]
+
+
+def test_undecided_is_exactly_half_of_the_trainings() -> None:
+    trainings = np.array([[1, 1, 0], [1, 0, 0], [1, 1, 0], [0, 0, 0]], bool)
+    assert undecided(trainings).tolist() == [False, True, False]
+    assert not undecided(trainings[:3]).any()
 
 
 def test_mcnemar_is_the_coin_worked_by_hand() -> None:

@@ -132,6 +132,12 @@ def majority(trainings: npt.NDArray[np.bool_]) -> Hits:
     return hits
 
 
+def undecided(trainings: npt.NDArray[np.bool_]) -> Hits:
+    """Which videos exactly half of the trainings `[trainings, n]` name right, `[n]`."""
+    halves: Hits = 2 * trainings.sum(axis=0) == len(trainings)
+    return halves
+
+
 def _check_pairs(ours: Hits | Shares, theirs: Hits | Shares) -> None:
     if ours.shape != theirs.shape or ours.ndim != 1 or not len(ours):
         raise ValueError(

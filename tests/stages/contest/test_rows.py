@@ -65,6 +65,17 @@ def test_half_of_the_trainings_is_not_more_than_half() -> None:
     assert found["value"] == 0.5
 
 
+def test_mcnemar_leaves_out_videos_on_which_a_line_is_divided_in_halves() -> None:
+    # Two trainings that agree with the searched one but for one slip each, never on one video:
+    # each slip halves a video. No answer differs, so nothing speaks against either.
+    ours = [result("0" + "1" * 19), result("1" * 19 + "0")]
+    assert rows.difference(ours, [result("1" * 20)])["mcnemar_p"] == 1.0
+    many = [result("0" * 10 + "1" * 10), result("1" * 10 + "0" * 10)]
+    assert rows.difference(many, [result("1" * 20)])["mcnemar_p"] == 1.0
+    clear = [result("0" * 8 + "10"), result("0" * 8 + "01")]
+    assert rows.difference(clear, [result("1" * 10)])["mcnemar_p"] == 2 / 2**8
+
+
 def test_network_that_is_always_better_is_better_by_an_interval_above_zero() -> None:
     found = rows.difference([result("1" * 50)], [result("1" * 30 + "0" * 20)])
     assert found["low"] > 0

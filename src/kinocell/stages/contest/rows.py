@@ -20,6 +20,7 @@ from kinocell.learning.statistics import (
     majority,
     mcnemar,
     paired_bootstrap,
+    undecided,
     wilson_interval,
 )
 from kinocell.stages.contest.choices import Trial
@@ -101,14 +102,15 @@ def difference(ours: Sequence[Result], searched: Sequence[Result]) -> dict[str, 
 
     The interval is of the difference of the means over all trainings: test videos are drawn with
     replacement, each with the share of trainings that name it right, on both sides. McNemar's test
-    takes single answers: those of more than half of the trainings.
+    takes single answers: those of more than half of the trainings. A video on which one side is
+    divided in halves has none and does not count; else a line of four would lose to one of three.
     """
     found = paired_bootstrap(video_shares(ours), video_shares(searched), seed=BOOTSTRAP_SEED)
     return {
         "value": found.value,
         "low": found.low,
         "high": found.high,
-        "mcnemar_p": mcnemar(_answers(ours), _answers(searched)),
+        "mcnemar_p": _mcnemar(_hits(ours), _hits(searched)),
     }
 
 
@@ -124,8 +126,16 @@ def video_shares(tested: Sequence[Result]) -> Shares:
     return shares
 
 
-def _answers(tested: Sequence[Result]) -> Hits:
-    return majority(np.stack([training.hits for training in tested]))
+def _hits(tested: Sequence[Result]) -> Hits:
+    """`[trainings, videos]`."""
+    return np.stack([training.hits for training in tested])
+
+
+def _mcnemar(ours: Hits, searched: Hits) -> float:
+    clear = ~(undecided(ours) | undecided(searched))
+    if not clear.any():
+        return 1.0
+    return mcnemar(majority(ours)[clear], majority(searched)[clear])
 
 
 def _member(member: Member) -> dict[str, Any]:
