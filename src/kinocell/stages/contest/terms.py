@@ -18,7 +18,7 @@ from kinocell.errors import ConfigError, RunError, pick
 
 FORMAT = 1
 NO_DIFFERENCE = {"device", "prepare.workers", "clips.workers", "checkpoint_minutes"} | {
-    "checkpoints_kept"
+    "checkpoints_kept", "resident"
 }
 """Settings that change no result; a comparison that goes on may have others."""
 MAY_GROW = {"models", "genotypes", "random_genotypes", "seeds", "search_seeds", "runs"}
