@@ -17,7 +17,7 @@ import json
 import re
 import typing
 from argparse import ArgumentError
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,19 @@ def layered(
         before = configs.from_dict(RunConfig, nested(values), "The command line")
         values = flat(configs.to_dict(recipes.RECIPES[recipe](before)))
     return configs.from_dict(RunConfig, nested(values | over), "The command line")
+
+
+def completed(before: Mapping[str, Any], now: Iterable[str]) -> dict[str, Any]:
+    """Settings that a folder remembers, by full name, with those that are younger than it.
+
+    They had their defaults, as long as they did not exist.
+
+    Args:
+        before: What is remembered.
+        now: The names that are asked for.
+    """
+    plain = flat(configs.to_dict(RunConfig()))
+    return {key: plain[key] for key in now if key in plain} | dict(before)
 
 
 def _of_preset(config: RunConfig) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +20,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 CLASSES = ("wave", "<b>clap</b>", '</script><script>alert("1")</script>')
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-ARGUMENTS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run")
 
 
 def trained(accuracy: float, cost: float, seed: int) -> Result:
@@ -97,19 +93,6 @@ def test_page_says_where_the_searched_network_does_not_win(page_file: Path) -> N
     text = page_file.read_text(encoding="utf-8")
     assert "ahead of" in text
     assert "x3d_xs" in text.split("these test videos decide nothing")[0].rpartition("Against")[2]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    executable = next(filter(None, map(shutil.which, NAMES)), None)
-    if executable is None:
-        pytest.skip(f"no browser: none of {', '.join(NAMES)} is installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=executable, args=list(ARGUMENTS))
-        yield chromium
-        chromium.close()
 
 
 def opened(browser: Browser, path: Path, width: int, *, dark: bool) -> tuple[Page, list[str]]:

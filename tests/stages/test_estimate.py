@@ -54,7 +54,7 @@ def made_up_trial(need: Need) -> Trial:
     def step(clips: int) -> None:
         torch.zeros(round(need.bytes(clips) / HEAP), dtype=torch.uint8)
 
-    return Trial(verb="train", device=CPU, step=step, test=step)
+    return Trial(verb="train", device=CPU, videos=100, step=step, test=step)
 
 
 # --- what is measured --------------------------------------------------------------------------

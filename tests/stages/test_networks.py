@@ -15,8 +15,7 @@ from kinocell.baselines.table import BASELINES
 from kinocell.config import RunConfig
 from kinocell.data.clips import open_prepared
 from kinocell.errors import ConfigError, RunError
-from kinocell.space.genotype import Genotype, Kept
-from kinocell.space.ops import OPS
+from kinocell.space.genotype import Genotype
 from kinocell.stages.evaluate import evaluate
 from kinocell.stages.model import load_model
 from kinocell.stages.networks import build, check_fits, chosen_genotype
@@ -24,13 +23,9 @@ from kinocell.stages.pipeline import run
 from kinocell.stages.predict import predict
 from kinocell.stages.report import report
 from kinocell.stages.train import train, train_epochs
+from tests.modules import MODULE
 
 Tiny = Callable[..., RunConfig]
-
-MODULE = Genotype(
-    nodes=((Kept("conv_3", 0), Kept("skip", 1)), (Kept("max_pool_3", 1), Kept("conv_1", 2))),
-    op_names=tuple(OPS),
-)
 
 
 @pytest.fixture(scope="module")

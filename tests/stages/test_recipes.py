@@ -22,8 +22,6 @@ from kinocell.config import AugmentConfig, RunConfig
 from kinocell.data.clips import as_input, open_prepared, test_batches
 from kinocell.errors import RunError
 from kinocell.recipes import modern, paper
-from kinocell.space.genotype import Genotype, Kept
-from kinocell.space.ops import OPS
 from kinocell.stages import train as train_stage
 from kinocell.stages.epoch import keep_where_due
 from kinocell.stages.evaluate import evaluate
@@ -31,16 +29,13 @@ from kinocell.stages.model import load_model
 from kinocell.stages.pipeline import run
 from kinocell.stages.predict import predict
 from kinocell.stages.train import train, train_epochs
+from tests.modules import MODULE
 
 Tiny = Callable[..., RunConfig]
 Outcome = Callable[[Path], dict[str, Any]]
 Spoilt = Callable[..., Path]
 Newest = Callable[[Path], dict[str, Any]]
 
-MODULE = Genotype(
-    nodes=((Kept("conv_3", 0), Kept("skip", 1)), (Kept("max_pool_3", 1), Kept("conv_1", 2))),
-    op_names=tuple(OPS),
-)
 PLAIN = {"schedule": "cosine", "dropout": 0.0, "label_smoothing": 0.0}
 EVERYTHING: dict[str, Any] = {
     "schedule": "cosine", "warmup_epochs": 1, "drop_path": 0.5, "dropout": 0.2, "ema": 0.9,

@@ -18,19 +18,14 @@ from kinocell.data.clips import open_prepared
 from kinocell.errors import GenotypeError, RunError, SearchError
 from kinocell.learning.later import Later
 from kinocell.space.genotype import Genotype, Kept
-from kinocell.space.ops import OPS
 from kinocell.stages import train_state
 from kinocell.stages.train import train, train_epochs
+from tests.modules import MODULE
 
 Tiny = Callable[..., RunConfig]
 Outcome = Callable[[Path], dict[str, Any]]
 Spoilt = Callable[..., Path]
 Newest = Callable[[Path], dict[str, Any]]
-
-MODULE = Genotype(
-    nodes=((Kept("conv_3", 0), Kept("skip", 1)), (Kept("max_pool_3", 1), Kept("conv_1", 2))),
-    op_names=tuple(OPS),
-)
 
 
 def folder(config: RunConfig) -> Path:

@@ -28,7 +28,7 @@ from kinocell.data.jobs import NOTHING_MORE, TestJob, TrainingJob
 from kinocell.data.loading import Job, LoaderProcesses, Made, StartMethod, made_here
 from kinocell.data.manifest import Manifest
 from kinocell.data.manifest_csv import ALL, csv_dataset
-from kinocell.data.resident import Resident
+from kinocell.data.resident import Resident, one_size
 from kinocell.data.workers import num_cores
 from kinocell.errors import RunError, StoreError
 
@@ -222,7 +222,7 @@ def training_batches(
         raise ValueError("There are no rows to train on.")
     rows, gpu = np.asarray(rows), device is not None and device.type == "cuda"
     size_px = size_px or clips.size_px
-    uncut = resident is not None or (gpu and _one_size(prepared.store, rows))
+    uncut = resident is not None or (gpu and one_size(prepared.store, rows))
     job = TrainingJob(
         prepared.store if resident is None else resident.numbers,
         rows,
@@ -323,11 +323,6 @@ def _batch(
     boxes = torch.from_numpy(cuts[:, :4])
     mirrored = torch.from_numpy(cuts[:, 4] == 1)
     return replace(found, cuts=Cuts(boxes=boxes, mirrored=mirrored, size_px=uncut_px))
-
-
-def _one_size(store: FrameStore | FileFrames, rows: NDArray[np.int64]) -> bool:
-    heights, widths = store.heights[rows], store.widths[rows]
-    return bool((heights == heights[0]).all() and (widths == widths[0]).all())
 
 
 def loader_workers(workers: int, *, gpu: bool = False) -> int:

@@ -113,8 +113,7 @@ def _obstacle(
     """Why frames cannot be resident, or an empty string."""
     if device.type != "cuda":
         return "the device is a CPU, which has the store in its memory as far as there is room"
-    sizes = np.stack([store.heights[rows], store.widths[rows]])
-    if (sizes != sizes[:, :1]).any():
+    if not one_size(store, rows):
         return "the videos have frames of several sizes"
     room, size = MARGIN * (free_bytes or 0), _size(store, rows)
     if size > room:
@@ -123,6 +122,12 @@ def _obstacle(
             "--frames-per-video in `prepare` keeps fewer"
         )
     return ""
+
+
+def one_size(store: FrameStore | FileFrames, rows: NDArray[np.int64]) -> bool:
+    """Whether the frames of these videos are all as high and as wide."""
+    heights, widths = store.heights[rows], store.widths[rows]
+    return bool((heights == heights[0]).all() and (widths == widths[0]).all())
 
 
 def _size(store: FrameStore | FileFrames, rows: NDArray[np.int64]) -> int:

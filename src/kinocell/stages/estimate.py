@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,6 +25,8 @@ from kinocell.data.sampling import clip_length
 from kinocell.errors import ConfigError, SearchError
 from kinocell.learning import parallel
 from kinocell.learning.memory import free_bytes, peak_bytes
+from kinocell.locks import Lock, only_run
+from kinocell.stages import folders
 
 TRIED_CLIPS = (2, 3)
 """Two batches make a line; one clip alone leaves some networks nothing to normalise with."""
@@ -64,6 +68,8 @@ class Trial:
     verb: str
     """"search" or "train": whose settings are named."""
     device: torch.device
+    videos: int
+    """That an epoch goes through."""
     step: Callable[[int], object]
     """Does a whole step with so many clips."""
     test: Callable[[int], object]
@@ -154,6 +160,32 @@ def check_alone(verb: str) -> None:
             f"--{verb}.batch-size is auto, and {parallel.world()} processes share the batches. "
             "Name a number that is a multiple of theirs."
         )
+
+
+def decided(
+    folder: Path, size: int | Literal["auto"], trial: Callable[[Lock], Trial], *, verb: str
+) -> int:
+    """The batch of a stage: as set, or for "auto" what it was begun with, or the most that fits.
+
+    Args:
+        folder: Of the stage.
+        size: As set.
+        trial: Makes the steps that are measured, where they have to be.
+        verb: "search" or "train".
+
+    Raises:
+        ConfigError: "auto", and several processes share the batches.
+        SearchError: Not even one clip fits.
+    """
+    if size != "auto":
+        return size
+    number = folders.decided_batch_size(folder, verb)
+    if number is not None:
+        return number
+    check_alone(verb)
+    with only_run(folder) as lock:
+        measured = trial(lock)
+        return auto_batch_size(measured, measured.videos)
 
 
 def auto_batch_size(trial: Trial, videos: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from kinocell.stages import folders
 from kinocell.stages.model import Model, check_classes, load_model
 
 Logits = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
 
 
 def evaluate(config: RunConfig, *, ops: Mapping[str, Builder] = OPS) -> dict[str, Any]:
@@ -168,6 +170,17 @@ def scores(
             )
         ],
     }
+
+
+def saved_logits(folder: Path) -> tuple[Integers, Integers, Logits]:
+    """What `evaluate` has written: rows and labels of the videos, `[videos]`, and their logits.
+
+    Args:
+        folder: OUT/evaluate.
+    """
+    with np.load(folder / "logits.npz", allow_pickle=False) as found:
+        rows, labels = (found[name].astype(np.int64) for name in ("rows", "labels"))
+        return rows, labels, found["logits"]
 
 
 def softmax(logits: Logits) -> Logits:

@@ -84,11 +84,6 @@ def clip_settings(clips: ClipsConfig) -> dict[str, Any]:
     return settings
 
 
-def norm_settings(config: RunConfig) -> dict[str, Any]:
-    """Whose clips batch norms see; nothing where it is off, as in folders from before."""
-    return {"sync_bn": True} if config.sync_bn else {}
-
-
 def but_for_new(settings: dict[str, Any], off: Mapping[str, Any]) -> dict[str, Any]:
     """Settings without those that came later, where they change nothing: as in folders from before.
 
@@ -105,9 +100,10 @@ def augment_settings(augment: AugmentConfig) -> dict[str, Any]:
     return {} if varied == AugmentConfig() else {"augment": to_dict(varied)}
 
 
-def precision_settings(config: RunConfig) -> dict[str, Any]:
-    """The precision where it is another than fp32; nothing else, as in folders from before."""
-    return {} if config.precision == "fp32" else {"precision": config.precision}
+def step_settings(config: RunConfig) -> dict[str, Any]:
+    """How steps are computed: precision, and whose clips batch norms see; where it is not usual."""
+    usual = {"precision": "fp32", "sync_bn": False}
+    return but_for_new({name: getattr(config, name) for name in usual}, usual)
 
 
 def decided_batch_size(folder: Path, section: str) -> int | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,7 +14,9 @@ from kinocell.console import say
 from kinocell.data.clips import Batch, Prepared
 from kinocell.errors import SearchError
 from kinocell.learning import parallel
+from kinocell.learning.later import Later
 from kinocell.stages.checkpoint import Checkpoints
+from kinocell.stages.epoch import SoFar
 
 FILES_NAMED = 3
 SLOW_SHARE = 0.2
@@ -60,6 +64,57 @@ def check_finite(
     raise SearchError(
         f"The {what} is not finite in epoch {epoch}, step {step}{named}{more}. {kept}. {advice}."
     )
+
+
+class Watched(Protocol):
+    """What `check_in_turn` needs of a search or a training."""
+
+    prepared: Prepared
+    checkpoints: Checkpoints
+    epoch: int
+    so_far: SoFar
+    later: Later
+    trial: bool
+
+
+def check_in_turn(
+    state: Watched,
+    what: str,
+    value: Tensor,
+    batch: Batch | None,
+    *,
+    setting: str,
+    blame: Callable[[], list[str]] = list,
+) -> None:
+    """Raise where a value is not finite.
+
+    On a GPU what is about a step is looked at one step later, and all of it before this answers
+    for what is about none. Steps that are only measured are not asked.
+
+    Args:
+        state: Of the search or the training.
+        what: The name of the value, for the message.
+        value: Any shape.
+        batch: That of the step that is being done; None where it is not about a step.
+        setting: As in `check_finite`.
+        blame: As in `check_finite`.
+    """
+    if state.trial:
+        return
+    refuse = partial(
+        check_finite,
+        what=what,
+        epoch=state.epoch + 1,
+        step=state.so_far.step + (batch is not None),
+        batch=batch,
+        prepared=state.prepared,
+        checkpoints=state.checkpoints,
+        setting=setting,
+        blame=blame,
+    )
+    state.later.know(value.detach().abs().max(), refuse)
+    if batch is None:
+        state.later.settle()
 
 
 def check_same_weights(weights: Sequence[Tensor]) -> None:

@@ -24,7 +24,7 @@ from kinocell.errors import RunError
 from kinocell.space.genotype import Genotype
 from kinocell.space.ops import OPS, Builder
 from kinocell.stages import folders
-from kinocell.stages.networks import build, check_baseline
+from kinocell.stages.networks import build
 
 FORMAT = 1
 MOST_LISTED = 100_000
@@ -90,7 +90,7 @@ def split_names(manifest: Manifest) -> dict[str, str]:
 
 def save_model(path: Path, model: Model) -> None:
     """Write weights and metadata atomically."""
-    metadata = {
+    about = {
         "format": FORMAT,
         "genotype": model.genotype.to_dict() if model.genotype else None,
         "baseline": model.baseline,
@@ -105,7 +105,7 @@ def save_model(path: Path, model: Model) -> None:
         "splits": dict(model.splits),
     }
     state = {name: value.contiguous() for name, value in model.network.state_dict().items()}
-    blob = safetensors.torch.save(state, metadata={"kinocell": json.dumps(metadata)})
+    blob = safetensors.torch.save(state, metadata={"kinocell": json.dumps(about)})
     with runs.atomic_write(path) as file:
         file.write(blob)
 
@@ -116,6 +116,22 @@ def _portable(config: RunConfig) -> dict[str, Any]:
     settings["clips"] = folders.clip_settings(config.clips)
     del settings["prepare"]["workers"]
     return settings
+
+
+def metadata(path: Path) -> dict[str, Any]:
+    """All that a weights file holds but the weights.
+
+    Raises:
+        RunError: It is missing, damaged, or not one of kinocell's.
+    """
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            content: dict[str, Any] = json.loads(file.metadata()["kinocell"])
+            return content
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{path} is damaged or not a kinocell model ({error}). Train again, or copy it anew."
+        ) from error
 
 
 def load_model(path: Path, *, ops: Mapping[str, Builder] = OPS) -> Model:
@@ -135,31 +151,27 @@ def load_model(path: Path, *, ops: Mapping[str, Builder] = OPS) -> Model:
         )
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {})["kinocell"])
+            about = json.loads((file.metadata() or {})["kinocell"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if metadata["format"] != FORMAT:
-            raise RunError(f"{path} has format {metadata['format']}, this kinocell reads {FORMAT}.")
-        baseline = metadata.get("baseline", "")
-        if baseline:
-            check_baseline(baseline)
-        genotype = None if baseline else Genotype.from_dict(metadata["genotype"], where=str(path))
-        network = build(
-            genotype or baseline, len(metadata["class_names"]), metadata["settings"], ops=ops
-        )
+        if about["format"] != FORMAT:
+            raise RunError(f"{path} has format {about['format']}, this kinocell reads {FORMAT}.")
+        baseline = about.get("baseline", "")
+        genotype = None if baseline else Genotype.from_dict(about["genotype"], where=str(path))
+        network = build(genotype or baseline, len(about["class_names"]), about["settings"], ops=ops)
         network.load_state_dict(weights)
         return Model(
             network=network.eval(),
             genotype=genotype,
             baseline=baseline,
-            class_names=tuple(metadata["class_names"]),
-            clips=from_dict(ClipsConfig, metadata["clips"], str(path)),
-            short_side_px=metadata["short_side_px"],
-            views=metadata["views"],
-            crops=metadata.get("crops", 1),
-            split=metadata["split"],
-            settings=metadata["settings"],
-            config=from_dict(RunConfig, metadata["config"], str(path)),
-            splits=metadata["splits"],
+            class_names=tuple(about["class_names"]),
+            clips=from_dict(ClipsConfig, about["clips"], str(path)),
+            short_side_px=about["short_side_px"],
+            views=about["views"],
+            crops=about.get("crops", 1),
+            split=about["split"],
+            settings=about["settings"],
+            config=from_dict(RunConfig, about["config"], str(path)),
+            splits=about["splits"],
         )
     except (
         safetensors.SafetensorError,

@@ -13,7 +13,7 @@ from torch import nn
 
 from kinocell.baselines.table import BASELINES
 from kinocell.config import RunConfig
-from kinocell.errors import ConfigError, RunError, did_you_mean
+from kinocell.errors import ConfigError, RunError, pick
 from kinocell.learning import parallel
 from kinocell.space.genotype import Genotype
 from kinocell.space.network import Network
@@ -36,7 +36,7 @@ def chosen_genotype(config: RunConfig, given: Genotype | None = None) -> Genotyp
     """
     name = config.train.model
     if name:
-        check_baseline(name)
+        pick(BASELINES, name, "baseline")
         if given is not None:
             raise ConfigError(
                 f"Both the baseline {name!r} and a module are to be trained. Leave out --model or "
@@ -44,15 +44,6 @@ def chosen_genotype(config: RunConfig, given: Genotype | None = None) -> Genotyp
             )
         return None
     return given or _found_genotype(config)
-
-
-def check_baseline(name: str) -> None:
-    """Raise a ConfigError where there is no baseline of this name."""
-    if name not in BASELINES:
-        raise ConfigError(
-            f"There is no baseline {name!r}.{did_you_mean(name, list(BASELINES))} "
-            "`kinocell list baselines` shows all."
-        )
 
 
 def _found_genotype(config: RunConfig) -> Genotype:
@@ -92,9 +83,12 @@ def build(
         num_classes: Outputs of the classifier.
         settings: What `network_settings` gives.
         ops: Where a module's operators are looked up.
+
+    Raises:
+        ConfigError: No such baseline.
     """
     if isinstance(design, str):
-        return BASELINES[design](num_classes, settings["clip_frames"])
+        return pick(BASELINES, design, "baseline")(num_classes, settings["clip_frames"])
     return Network(design, num_classes, ops=ops, **settings)
 
 

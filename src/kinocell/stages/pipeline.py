@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from kinocell.baselines.table import BASELINES
 from kinocell.config import RunConfig
 from kinocell.config_checks import check
 from kinocell.console import duration, say
 from kinocell.data.manifest_csv import ALL
-from kinocell.errors import ConfigError
+from kinocell.errors import ConfigError, pick
 from kinocell.stages import folders
 from kinocell.stages.evaluate import evaluate
-from kinocell.stages.networks import check_baseline
 from kinocell.stages.prepare import prepare
 from kinocell.stages.report import report
 from kinocell.stages.search import search
@@ -40,7 +40,7 @@ def run(config: RunConfig) -> Path:
             "DIR`, then run each: --prepared DIR --split N"
         )
     if config.train.model:
-        check_baseline(config.train.model)
+        pick(BASELINES, config.train.model, "baseline")
     start = time.monotonic()
     folders.remember(config, anew=False)
     prepare(config)

@@ -32,6 +32,8 @@ class Prediction:
 def load(run: Path | str, *, weights: str = "best", ops: Mapping[str, Builder] = OPS) -> Model:
     """The trained network of a run folder, with its class names and its way of making clips.
 
+    Ready for use: batch norms are folded into convolutions, so it cannot be trained any more.
+
     Args:
         run: The run folder.
         weights: "best" or "last".
@@ -43,7 +45,8 @@ def load(run: Path | str, *, weights: str = "best", ops: Mapping[str, Builder] =
     run = Path(run)
     if not run.is_dir():
         raise RunError(f"There is no run folder {run}. `kinocell run --out {run}` makes one.")
-    return load_model(run / "train" / f"{weights}.safetensors", ops=ops)
+    model = load_model(run / "train" / f"{weights}.safetensors", ops=ops)
+    return replace(model, network=folded(model.network))
 
 
 def predict(
@@ -72,7 +75,6 @@ def predict(
     """
     model = run if isinstance(run, Model) else load(run)
     views, crops = views or model.views, crops or model.crops
-    model = replace(model, network=folded(model.network))
     return [_predict_one(model, Path(file), top, views, crops, decoder) for file in files]
 
 

@@ -14,8 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
-
 from kinocell import runs
 from kinocell.config import RunConfig, from_dict, to_dict
 from kinocell.console import say
@@ -25,6 +23,7 @@ from kinocell.learning.statistics import wilson_interval
 from kinocell.space import drawing
 from kinocell.space.genotype import Genotype
 from kinocell.stages import folders
+from kinocell.stages.model import metadata
 from kinocell.stages.page import figures, render, strips
 
 STAGES = ("prepare", "search", "train", "evaluate")
@@ -107,16 +106,10 @@ def trained_network(weights: Path) -> Genotype | str | None:
     """
     if not weights.exists():
         return None
-    try:
-        with safetensors.safe_open(weights, framework="np") as file:
-            metadata = json.loads(file.metadata()["kinocell"])
-    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            f"{weights} is damaged or not a kinocell model ({error}). Train again, or copy it anew."
-        ) from error
-    if baseline := metadata.get("baseline"):
+    about = metadata(weights)
+    if baseline := about.get("baseline"):
         return str(baseline)
-    return Genotype.from_dict(metadata["genotype"], where=str(weights))
+    return Genotype.from_dict(about["genotype"], where=str(weights))
 
 
 def search_part(folder: Path, found: Genotype | None) -> tuple[Values | None, Values | None]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from kinocell import runs
 from kinocell.config import RunConfig
 from kinocell.console import Table, duration, progress, say
-from kinocell.data.clips import open_prepared, test_batches
+from kinocell.data.clips import Prepared, open_prepared, test_batches
 from kinocell.learning import parallel
 from kinocell.learning.device import choose_device, deterministic
 from kinocell.learning.draws import HELD_OUT, draws
@@ -32,9 +32,7 @@ from kinocell.space.wiring import SearchSpace
 from kinocell.stages import folders
 from kinocell.stages.derive import choose
 from kinocell.stages.epoch import SoFar, add_of_all, keep_where_due, whole_run
-from kinocell.stages.estimate import (
-    say_before_first_step,
-)
+from kinocell.stages.estimate import say_before_first_step
 from kinocell.stages.guards import largest, warn_of_slow_loader
 from kinocell.stages.search_state import SearchState, begin, search_settings
 from kinocell.stages.search_step import seen, step
@@ -72,18 +70,15 @@ def search(
         KinocellError: No prepared videos, halves that cannot be cut, another config in the folder,
             a loss that is not finite.
     """
-    parallel.start(choose_device(config.device))
     folder = folders.search_folder(config)
-    prepared = open_prepared(folders.prepared_folder(config), config.split)
-    config = decided(config, prepared, space, strategy)
-    settings = search_settings(config, prepared, space, strategy)
-    if folders.stage_is_done(folder, settings, config):
+    config, prepared, done = _opened(config, space, strategy)
+    if done:
         say(f"search: done already, see {folder}")
         return _chosen(config)
     columns = ("epoch", "loss", "acc", "held", "acc", "entropy", "skips", "s/step", "data")
     table = Table(columns, width=7)
     seconds = 0.0
-    for epoch in search_epochs(config, space=space, strategy=strategy):
+    for epoch in _epochs(config, prepared, space, strategy):
         row = epoch.metrics
         seconds += row["seconds"]
         table.row(
@@ -123,13 +118,26 @@ def search_epochs(
     more checkpoints within a long epoch; a search that was stopped goes on behind the last one.
     Nobody else can search in this folder until the loop has ended or is closed.
     """
+    config, prepared, _ = _opened(config, space, strategy)
+    yield from _epochs(config, prepared, space, strategy)
+
+
+def _opened(
+    config: RunConfig, space: SearchSpace | None, strategy: Strategy | None
+) -> tuple[RunConfig, Prepared, bool]:
+    """The settings with all that is decided, the videos, and whether the search is done already."""
     parallel.start(choose_device(config.device))
     prepared = open_prepared(folders.prepared_folder(config), config.split)
-    folder = folders.search_folder(config)
     config = decided(config, prepared, space, strategy)
     settings = search_settings(config, prepared, space, strategy)
-    folders.stage_is_done(folder, settings, config)
-    with only_run(folder) as lock, whole_run():
+    done = folders.stage_is_done(folders.search_folder(config), settings, config)
+    return config, prepared, done
+
+
+def _epochs(
+    config: RunConfig, prepared: Prepared, space: SearchSpace | None, strategy: Strategy | None
+) -> Iterator[SearchEpoch]:
+    with only_run(folders.search_folder(config)) as lock, whole_run():
         state = begin(config, prepared, space, strategy, lock)
         left = config.search.epochs - state.epoch
         if parallel.world() == 1:

@@ -37,7 +37,7 @@ from kinocell.space.wiring import SearchSpace
 from kinocell.stages import folders
 from kinocell.stages.checkpoint import Checkpoints
 from kinocell.stages.epoch import SoFar
-from kinocell.stages.guards import check_finite, check_same_weights, largest
+from kinocell.stages.guards import check_in_turn, check_same_weights, largest
 from kinocell.stages.model import split_fingerprint
 from kinocell.strategies.relax import initial_alphas
 from kinocell.strategies.strategy import Strategy
@@ -113,27 +113,15 @@ class SearchState:
         return [self.alphas]
 
     def check(self, what: str, value: Tensor, batch: Batch | None = None) -> None:
-        """Raise where a value is not finite; `batch` is that of the step that is being done.
-
-        On a GPU what is about a step is looked at one step later, and all of it before this
-        answers for what is about none.
-        """
-        if self.trial:
-            return
-        refuse = partial(
-            check_finite,
-            what=what,
-            epoch=self.epoch + 1,
-            step=self.so_far.step + (batch is not None),
-            batch=batch,
-            prepared=self.prepared,
-            checkpoints=self.checkpoints,
+        """Raise where a value is not finite; `batch` is that of the step that is being done."""
+        check_in_turn(
+            self,
+            what,
+            value,
+            batch,
             setting="search.learning_rate",
             blame=partial(self._operators_at_fault, batch),
         )
-        self.later.know(value.detach().abs().max(), refuse)
-        if batch is None:
-            self.later.settle()
 
     def _operators_at_fault(self, batch: Batch | None) -> list[str]:
         """Operators of one's own whose output on this batch is not finite."""
@@ -299,8 +287,7 @@ def search_settings(
         "clips": folders.clip_settings(config.clips),
         "search": to_dict(config.search),
         **folders.augment_settings(of_search(config.augment)),
-        **folders.precision_settings(config),
-        **folders.norm_settings(config),
+        **folders.step_settings(config),
     }
     del settings["search"]["choose"]  # `derive` may choose again without a new search
     settings["search"]["strategy"] = name_of(config, strategy)

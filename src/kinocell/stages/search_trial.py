@@ -6,17 +6,17 @@ What is made of the measurement is in `estimate.py`.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from kinocell.config import RunConfig
 from kinocell.data.augmentation import of_search
 from kinocell.data.clips import Batch, Prepared
-from kinocell.data.cuts import halves
 from kinocell.learning.device import deterministic
 from kinocell.learning.draws import draws
-from kinocell.locks import Lock, only_run
+from kinocell.locks import Lock
 from kinocell.space.wiring import SearchSpace
-from kinocell.stages import folders, search_step
-from kinocell.stages.estimate import Trial, auto_batch_size, check_alone, made_up_batch
+from kinocell.stages import estimate, folders, search_step
+from kinocell.stages.estimate import Trial, made_up_batch
 from kinocell.stages.search_state import fresh
 from kinocell.strategies.strategy import Strategy
 from kinocell.strategies.table import STRATEGIES
@@ -28,17 +28,10 @@ def decided(
     space: SearchSpace | None,
     strategy: Strategy | None,
 ) -> RunConfig:
-    """The settings with a number in the place of "auto": the folder's, or the largest that fits."""
-    if config.search.batch_size != "auto":
-        return config
-    folder = folders.search_folder(config)
-    number = folders.decided_batch_size(folder, "search")
-    if number is None:
-        check_alone("search")
-        halves_rows = halves(prepared.manifest, prepared.manifest.rows("train"), config.seed)
-        with only_run(folder) as lock:
-            measure = in_trial(config, prepared, space, strategy, lock)
-            number = auto_batch_size(measure, min(map(len, halves_rows)))
+    """The settings with a number in the place of "auto"."""
+    trial = partial(in_trial, config, prepared, space, strategy)
+    size = config.search.batch_size
+    number = estimate.decided(folders.search_folder(config), size, trial, verb="search")
     return replace(config, search=replace(config.search, batch_size=number))
 
 
@@ -74,4 +67,5 @@ def in_trial(
         with deterministic(config.deterministic), draws(config.seed, 0, state.device):
             search_step.seen(state, batch(clips))
 
-    return Trial(verb="search", device=state.device, step=step, test=test)
+    videos = min(len(state.weight_rows), len(state.alpha_rows))
+    return Trial(verb="search", device=state.device, videos=videos, step=step, test=test)

@@ -31,9 +31,7 @@ from kinocell.space.norm import apart
 from kinocell.space.ops import OPS, Builder, field_of_view
 from kinocell.stages import folders
 from kinocell.stages.epoch import SoFar, add_of_all, keep_where_due, whole_run
-from kinocell.stages.estimate import (
-    say_before_first_step,
-)
+from kinocell.stages.estimate import say_before_first_step
 from kinocell.stages.guards import largest, warn_of_slow_loader
 from kinocell.stages.measured import measured
 from kinocell.stages.model import save_model
@@ -67,18 +65,14 @@ def train(
         OUT/train/best.safetensors. Best is the epoch with the highest accuracy on the valid split;
         where there is none, the one with the lowest training loss. The test split is not read.
     """
-    parallel.start(choose_device(config.device))
-    genotype = chosen_genotype(config, genotype)
     folder = folders.train_folder(config)
-    prepared = _opened(config)
-    config = decided(config, prepared, genotype, ops)
-    settings = train_settings(config, prepared, genotype)
-    if folders.stage_is_done(folder, settings, config):
+    config, prepared, genotype, done = _opened(config, genotype, ops)
+    if done:
         say(f"train: done already, see {folder}")
         return folder / "best.safetensors"
     table = Table(("epoch", "loss", "acc", "valid", "acc", "lr", "s/step", "data"))
     seconds = 0.0
-    for epoch in train_epochs(config, genotype=genotype, ops=ops):
+    for epoch in _epochs(config, prepared, genotype, ops):
         row = epoch.metrics
         seconds += row["seconds"]
         valid = [row["valid_loss"], row["valid_accuracy"]]
@@ -106,14 +100,36 @@ def train_epochs(
 
     Checkpoints and the lock of the folder are as in `search_epochs`.
     """
+    config, prepared, genotype, _ = _opened(config, genotype, ops)
+    yield from _epochs(config, prepared, genotype, ops)
+
+
+def _opened(
+    config: RunConfig, genotype: Genotype | None, ops: Mapping[str, Builder]
+) -> tuple[RunConfig, Prepared, Genotype | None, bool]:
+    """The settings with all that is decided, the videos, the module, and whether all is done.
+
+    A baseline that cannot take the clips is refused before anything is written.
+    """
     parallel.start(choose_device(config.device))
     genotype = chosen_genotype(config, genotype)
-    prepared = _opened(config)
-    folder = folders.train_folder(config)
+    prepared = open_prepared(folders.prepared_folder(config), config.split)
+    if config.train.model:
+        manifest = prepared.manifest
+        check_baseline_fits(config, len(manifest.class_names), len(manifest.rows("train")))
     config = decided(config, prepared, genotype, ops)
     settings = train_settings(config, prepared, genotype)
-    folders.stage_is_done(folder, settings, config)
-    with only_run(folder) as lock, whole_run():
+    done = folders.stage_is_done(folders.train_folder(config), settings, config)
+    return config, prepared, genotype, done
+
+
+def _epochs(
+    config: RunConfig,
+    prepared: Prepared,
+    genotype: Genotype | None,
+    ops: Mapping[str, Builder],
+) -> Iterator[TrainEpoch]:
+    with only_run(folders.train_folder(config)) as lock, whole_run():
         state = begin(config, prepared, genotype, ops, lock)
         left = config.train.epochs - state.epoch
         if parallel.world() == 1:
@@ -127,15 +143,6 @@ def train_epochs(
             yield _epoch(state)
         if parallel.is_first():
             _finish(state)
-
-
-def _opened(config: RunConfig) -> Prepared:
-    """The videos; a baseline that cannot take their clips is refused before anything is written."""
-    prepared = open_prepared(folders.prepared_folder(config), config.split)
-    if config.train.model:
-        manifest = prepared.manifest
-        check_baseline_fits(config, len(manifest.class_names), len(manifest.rows("train")))
-    return prepared
 
 
 def _epoch(state: TrainState) -> TrainEpoch:

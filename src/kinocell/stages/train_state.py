@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ from kinocell.space.ops import Builder
 from kinocell.stages import folders
 from kinocell.stages.checkpoint import Checkpoints
 from kinocell.stages.epoch import SoFar
-from kinocell.stages.guards import check_finite, check_same_weights, largest
+from kinocell.stages.guards import check_in_turn, check_same_weights, largest
 from kinocell.stages.model import Model, save_model, split_fingerprint, split_names
 from kinocell.stages.networks import build, network_settings
 
@@ -140,26 +139,13 @@ class TrainState:
         return []
 
     def check(self, what: str, value: Tensor, batch: Batch | None = None) -> None:
-        """Raise where a value is not finite; `batch` is that of the step that is being done.
+        """Raise where a value is not finite; `batch` is that of the step that is being done."""
+        check_in_turn(self, what, value, batch, setting="train.learning_rate")
 
-        On a GPU what is about a step is looked at one step later, and all of it before this
-        answers for what is about none.
-        """
-        if self.trial:
-            return
-        refuse = partial(
-            check_finite,
-            what=what,
-            epoch=self.epoch + 1,
-            step=self.so_far.step + (batch is not None),
-            batch=batch,
-            prepared=self.prepared,
-            checkpoints=self.checkpoints,
-            setting="train.learning_rate",
-        )
-        self.later.know(value.detach().abs().max(), refuse)
-        if batch is None:
-            self.later.settle()
+
+def steps_per_epoch(videos: int, batch_size: int) -> int:
+    """The whole batches that come nearest to one pass over the videos; at least one."""
+    return max(round(videos / min(batch_size, videos)), 1)
 
 
 def fresh(
@@ -206,7 +192,6 @@ def fresh(
     parallel.same_as_first([*network.parameters(), *network.buffers()])
     if config.sync_bn and parallel.world() > 1:
         synchronise(network, parallel.of_all, parallel.world())
-    steps = max(round(len(rows) / batch_size), 1)
     return TrainState(
         config=config,
         folder=folder,
@@ -221,7 +206,7 @@ def fresh(
         optimizer=optimizer,
         batches=iter(()),
         batch_size=batch_size,
-        steps_per_epoch=steps,
+        steps_per_epoch=steps_per_epoch(len(rows), batch_size),
         averaged=moving_average(network, settings.ema) if settings.ema else None,
         so_far=SoFar(),
         later=Later(delayed=device.type == "cuda" and parallel.world() == 1),
@@ -293,6 +278,5 @@ def train_settings(
         "genotype": genotype.to_dict()["nodes"] if genotype else None,
         "mid": genotype.mid if genotype else None,
         **folders.augment_settings(config.augment),
-        **folders.precision_settings(config),
-        **folders.norm_settings(config),
+        **folders.step_settings(config),
     }

@@ -15,6 +15,7 @@ from kinocell.stages.train_state import TrainState
 
 
 def step(state: TrainState, batch: Batch) -> None:
+    """One step on a batch of the training split."""
     settings, network = state.config.train, state.model.network
     optim.set_learning_rate(state.optimizer, _learning_rate(state))
     if isinstance(network, Network):  # grows in a line over the training, as in DARTS
@@ -36,8 +37,8 @@ def step(state: TrainState, batch: Batch) -> None:
     state.check("gradient of the weights", norm, batch)
     if state.averaged is not None:
         state.averaged.update_parameters(network)
-    seen = (loss, logits, batch.labels.to(state.device))
-    add_of_all(state.so_far.result, seen, state.later)
+    labels = batch.labels.to(state.device)
+    add_of_all(state.so_far.result, (loss, logits, labels), state.later)
 
 
 @torch.no_grad()

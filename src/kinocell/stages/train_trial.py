@@ -7,32 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from kinocell.config import RunConfig
 from kinocell.data.clips import Batch, Prepared
 from kinocell.learning.device import deterministic
 from kinocell.learning.draws import draws
-from kinocell.locks import Lock, only_run
+from kinocell.locks import Lock
 from kinocell.space.genotype import Genotype
 from kinocell.space.ops import Builder
-from kinocell.stages import folders, train_step
-from kinocell.stages.estimate import Trial, auto_batch_size, check_alone, made_up_batch
+from kinocell.stages import estimate, folders, train_step
+from kinocell.stages.estimate import Trial, made_up_batch
 from kinocell.stages.train_state import fresh
 
 
 def decided(
     config: RunConfig, prepared: Prepared, genotype: Genotype | None, ops: Mapping[str, Builder]
 ) -> RunConfig:
-    """The settings with a number in the place of "auto": the folder's, or the largest that fits."""
-    if config.train.batch_size != "auto":
-        return config
-    folder = folders.train_folder(config)
-    number = folders.decided_batch_size(folder, "train")
-    if number is None:
-        check_alone("train")
-        with only_run(folder) as lock:
-            measure = in_trial(config, prepared, genotype, ops, lock)
-            number = auto_batch_size(measure, len(prepared.manifest.rows("train")))
+    """The settings with a number in the place of "auto"."""
+    trial = partial(in_trial, config, prepared, genotype, ops)
+    size = config.train.batch_size
+    number = estimate.decided(folders.train_folder(config), size, trial, verb="train")
     return replace(config, train=replace(config.train, batch_size=number))
 
 
@@ -66,4 +61,4 @@ def in_trial(
         with deterministic(config.deterministic):
             train_step.seen(state, batch(clips))
 
-    return Trial(verb="train", device=state.device, step=step, test=test)
+    return Trial(verb="train", device=state.device, videos=len(state.rows), step=step, test=test)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kinocell.config import RunConfig
-from kinocell.errors import ConfigError
+from kinocell.errors import ConfigError, RunError
 from kinocell.stages.compare import compare
+from kinocell.stages.contest import terms
 from kinocell.stages.contest.crew import Workers
 from kinocell.stages.contest.estimate import costs
 from kinocell.stages.contest.terms import Terms
@@ -27,6 +30,20 @@ def test_batches_of_whatever_size_fits_are_refused(
     with pytest.raises(ConfigError, match="batch_size is auto"):
         costs(config, Terms(), Workers())
     assert not (tmp_path / "out").exists()
+
+
+def test_settings_that_are_younger_than_the_folder_had_their_defaults(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    config = tiny(tmp_path / "out")
+    terms.remember(tmp_path / "out", Terms(), config)
+    path = tmp_path / "out" / "comparison.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    del content["settings"]["precision"], content["settings"]["train.ema"]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(RunError, match=r"settings\.precision: 'fp32' there, 'bf16' now"):
+        terms.remember(tmp_path / "out", Terms(), replace(config, precision="bf16"))
+    terms.remember(tmp_path / "out", Terms(), config)
 
 
 def test_one_network_by_name_is_refused(tiny: Tiny, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from kinocell import runs
 from kinocell.errors import RunError
-from kinocell.stages.evaluate import softmax
+from kinocell.stages.evaluate import saved_logits, softmax
 
 STEP = math.sqrt(10)
 """Factor between neighbouring learning rates that are tried."""
@@ -90,8 +90,7 @@ def trial(folder: Path, rate: float, *, tested: npt.NDArray[np.int64]) -> Trial 
     """
     if not (folder / "evaluate" / "done.json").exists():
         return None
-    with np.load(folder / "evaluate" / "logits.npz", allow_pickle=False) as found:
-        rows, labels, logits = found["rows"], found["labels"].astype(np.int64), found["logits"]
+    rows, labels, logits = saved_logits(folder / "evaluate")
     if len(np.intersect1d(rows, tested)):
         raise RunError(
             f"{folder} was scored on test videos, and a learning rate must not be chosen by them. "

@@ -85,7 +85,8 @@ def notes(terms: Terms, videos: Manifest, found: Sequence[Values]) -> list[str]:
     said.append(
         "± is the standard deviation over trainings (n - 1). [ ] is the 95 % interval over the "
         "choice of test videos: Wilson's for an accuracy, a paired bootstrap for a difference to "
-        "the searched line. p is McNemar's, on the answers of more than half of the trainings."
+        "the searched line. p is McNemar's, on the answers of more than half of the trainings; "
+        "a video on which a line is divided in halves does not count there."
     )
     if terms.genotypes:
         said.append(

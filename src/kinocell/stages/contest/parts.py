@@ -18,6 +18,7 @@ from kinocell.stages.contest import views
 from kinocell.stages.contest.folds import folds
 from kinocell.stages.contest.lanes import Part
 from kinocell.stages.contest.terms import Terms
+from kinocell.stages.train_state import steps_per_epoch
 
 
 def parts(out: Path, prepared: Prepared, config: RunConfig, terms: Terms) -> list[Part]:
@@ -68,6 +69,5 @@ def _part(
         rates=folder / "rates",
         pace=folder / "pace",
         tested_rows=videos.rows("test"),
-        # As `train_state.begin` counts them.
-        steps_per_epoch=max(round(len(videos.rows("train")) / batch_size), 1),
+        steps_per_epoch=steps_per_epoch(len(videos.rows("train")), batch_size),
     )

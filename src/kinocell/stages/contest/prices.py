@@ -16,6 +16,7 @@ from kinocell.space.cost import MIB
 from kinocell.stages.contest import choices, failures
 from kinocell.stages.contest.lanes import Lane
 from kinocell.stages.contest.terms import Terms
+from kinocell.stages.train_state import steps_per_epoch
 
 FORWARD_SHARE = 1 / 3
 """A test clip costs about a third of a training clip: no backward pass."""
@@ -110,11 +111,6 @@ def search_price(lane: Lane, size: Size, config: RunConfig, terms: Terms) -> Pri
         epochs=config.search.epochs,
         seconds=count * config.search.epochs * (steps + held_out) * seconds,
     )
-
-
-def steps_per_epoch(train: int, batch_size: int) -> int:
-    """As a training counts them."""
-    return max(round(train / min(batch_size, train)), 1)
 
 
 def as_text(

@@ -5,7 +5,6 @@ What follows from it in numbers is in `rows.py`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +12,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import safetensors
 
 from kinocell import runs, settings
-from kinocell.config import RunConfig, to_dict
 from kinocell.data.manifest import Manifest, counted
 from kinocell.errors import RunError
 from kinocell.learning.statistics import Hits, Shares
-from kinocell.stages.evaluate import softmax
-from kinocell.stages.model import split_fingerprint, split_names
+from kinocell.stages.evaluate import saved_logits, softmax
+from kinocell.stages.model import metadata, split_fingerprint, split_names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,9 +51,7 @@ def read(folder: Path) -> Result:
     """
     runs.stage_summary(folder / "evaluate")
     done = runs.stage_summary(folder / "train")
-    with np.load(folder / "evaluate" / "logits.npz", allow_pickle=False) as found:
-        rows, logits = found["rows"].astype(np.int64), found["logits"]
-        labels = found["labels"].astype(np.int64)
+    rows, labels, logits = saved_logits(folder / "evaluate")
     return Result(
         folders=(folder,),
         rows=rows,
@@ -93,7 +88,7 @@ def check_comparable(folder: Path, videos: Manifest) -> None:
         RunError: Other classes, another split, other test videos; the difference is named.
     """
     runs.stage_summary(folder / "evaluate")
-    model = _metadata(folder / "train" / "best.safetensors")
+    model = metadata(folder / "train" / "best.safetensors")
     names = tuple(model["class_names"])
     if names != videos.class_names:
         raise RunError(f"{folder} cannot be compared: {_class_difference(names, videos)}.")
@@ -107,9 +102,8 @@ def check_comparable(folder: Path, videos: Manifest) -> None:
         raise RunError(
             f"{folder} cannot be compared: {_split_difference(model['splits'], videos)}."
         )
-    with np.load(folder / "evaluate" / "logits.npz", allow_pickle=False) as found:
-        same = np.array_equal(found["labels"], videos.labels[rows])
-    if not same:
+    _, labels, _ = saved_logits(folder / "evaluate")
+    if not np.array_equal(labels, videos.labels[rows]):
         raise RunError(f"{folder} cannot be compared: its test videos have other labels.")
 
 
@@ -122,7 +116,7 @@ def other_settings(folder: Path, ours: Mapping[str, Any]) -> list[str]:
     """
     content = runs.read_json(folder / "train" / "config.json", "the config of a training")
     # A training does not write down what was left alone of its newer settings.
-    theirs = settings.flat(to_dict(RunConfig())) | settings.flat(content["config"])
+    theirs = settings.completed(settings.flat(content["config"]), ours)
     return [
         f"{name} {theirs[name]}, here {value}"
         for name, value in sorted(ours.items())
@@ -130,17 +124,6 @@ def other_settings(folder: Path, ours: Mapping[str, Any]) -> list[str]:
         and name not in ("train.model", "augment.in_search")
         and theirs[name] != value
     ]
-
-
-def _metadata(path: Path) -> dict[str, Any]:
-    try:
-        with safetensors.safe_open(path, framework="np") as file:
-            content: dict[str, Any] = json.loads(file.metadata()["kinocell"])
-            return content
-    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            f"{path} is missing, damaged or not a kinocell model ({error}). Train again."
-        ) from error
 
 
 def _class_difference(names: tuple[str, ...], videos: Manifest) -> str:

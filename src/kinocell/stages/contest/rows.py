@@ -1,6 +1,6 @@
 """The lines of a comparison's table in numbers: means, spreads, intervals, differences.
 
-Pure; how the lines look is in `tables.py` and on the page. Spread is the sample standard deviation
+Pure; how the lines look is in `output.py` and on the page. Spread is the sample standard deviation
 (n - 1) over trainings; intervals say what chance in the choice of test videos does, and nothing of
 seeds.
 """

@@ -18,7 +18,8 @@ from kinocell.errors import ConfigError, RunError, pick
 
 FORMAT = 1
 NO_DIFFERENCE = {"device", "prepare.workers", "clips.workers", "checkpoint_minutes"} | {
-    "checkpoints_kept", "resident"
+    "checkpoints_kept",
+    "resident",
 }
 """Settings that change no result; a comparison that goes on may have others."""
 MAY_GROW = {"models", "genotypes", "random_genotypes", "seeds", "search_seeds", "runs"}
@@ -154,7 +155,8 @@ def remember(out: Path, terms: Terms, config: RunConfig) -> None:
     now = {"terms": _fixed(to_plain(terms)), "settings": shared(config)}
     if path.exists():
         content = _content(path)
-        before = {"terms": _fixed(content["terms"]), "settings": content["settings"]}
+        then = settings.completed(content["settings"], now["settings"])
+        before = {"terms": _fixed(content["terms"]), "settings": then}
         if changed := configs.differences(before, now):
             shown = "; ".join(changed[:5]) + ("; ..." if len(changed) > 5 else "")
             raise RunError(

@@ -293,9 +293,7 @@ def remember(plan: Plan) -> None:
             raise ConfigError(
                 f"{path} is not of format {FORMAT}. Name another folder, `out`, in {plan.file}."
             )
-        # Settings that are younger than the folder had their defaults.
-        plain = settings.flat(configs.to_dict(RunConfig()))
-        before = {key: value for key, value in plain.items() if key in now} | before
+        before = settings.completed(before, now)
         if changed := configs.differences(before, now):
             shown = "; ".join(changed[:5]) + ("; ..." if len(changed) > 5 else "")
             raise ConfigError(
