@@ -163,6 +163,7 @@ def test_slip_is_a_usage_error(
         ("compare --budget 30", "it must be epochs=N or minutes=M"),
         ("compare --train.model c3d", "a comparison takes the names of its networks in --models"),
         ("compare --status", "has not begun"),
+        ("compare --data nowhere", "nowhere does not exist. --data takes a folder"),
     ],
 )
 def test_slip_is_an_error_before_anything_is_written(

@@ -26,6 +26,15 @@ SEVERAL_SPLITS = ("ucf101", "hmdb51")
 Layout = Callable[[Path, str], Manifest]
 
 
+def check_there(path: Path) -> None:
+    """Raise a ManifestError where there is nothing at all to read videos from."""
+    if not path.exists():
+        raise ManifestError(
+            f"{path} does not exist. --data takes a folder of class folders, a csv file, or what "
+            "--dataset names."
+        )
+
+
 def read_dataset(path: Path | str, dataset: str = "", split: str = "") -> Manifest:
     """The videos below a folder, in an archive, or in a csv file.
 
@@ -44,11 +53,7 @@ def read_dataset(path: Path | str, dataset: str = "", split: str = "") -> Manife
         ArchiveError: An archive that cannot be extracted.
     """
     path = Path(path)
-    if not path.exists():
-        raise ManifestError(
-            f"{path} does not exist. --data takes a folder of class folders, a csv file, or what "
-            "--dataset names."
-        )
+    check_there(path)
     layout = pick(DATASETS, dataset, "data set") if dataset else _layout_of(path)
     if archives.is_archive(path):
         return layout(_single_folder(archives.extract(path)), split)

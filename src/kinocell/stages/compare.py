@@ -17,6 +17,7 @@ from kinocell.config import RunConfig, to_dict
 from kinocell.config_checks import check
 from kinocell.console import say
 from kinocell.data.clips import open_prepared
+from kinocell.data.datasets import check_there
 from kinocell.errors import RunError
 from kinocell.learning.device import choose_device, device_name
 from kinocell.stages.contest import failures, output, results, terms
@@ -70,6 +71,8 @@ def opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
     if on.budget.epochs:
         check(replace(config, train=replace(config.train, epochs=on.budget.epochs)))
     out = Path(config.out)
+    if config.data and not (config.prepared or _own_videos(out).exists()):
+        check_there(Path(config.data))  # at once, and not as a preparation that fails twice
     terms.remember(out, on, config)
     device = device_name(choose_device(config.device))
     runs.write_json(
@@ -95,6 +98,11 @@ def opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
     )
 
 
+def _own_videos(out: Path) -> Path:
+    """The folder of the videos that a comparison has prepared itself."""
+    return out / "prepared" / "prepare"
+
+
 def _prepared(config: RunConfig, workers: Workers) -> Path:
     """The folder of the prepared videos, prepared now where none is named."""
     if config.prepared:
@@ -113,7 +121,7 @@ def _prepared(config: RunConfig, workers: Workers) -> Path:
     carry_out([run], workers)
     if failures.failed(run):
         raise RunError(f"The videos cannot be prepared: {failures.reason(run)}")
-    return folder / "prepare"
+    return _own_videos(out)
 
 
 def status(config: RunConfig, on: Terms) -> list[str]:
