@@ -1,16 +1,18 @@
 """Which ingredient of the recipe `modern` helps, and what do other inputs than 8 frames bring?
 
-Trains `modern`, `modern` without each of its ingredients, `paper`, and `modern` on other inputs,
-all from the same module, several seeds each:
+Trains both recipes, one of them (`--around`) with each of the ingredients in which they differ
+taken from the other, and that one on other inputs; all the same module, several seeds each:
 
-    python benchmarks/recipes.py DATA --out DIR [--dataset NAME] [--epochs 30] [--seeds 3]
-                                 [--preset small] [--genotype FILE] [--only NAME ...] [--test]
+    python benchmarks/recipes.py DATA --out DIR [--dataset NAME] [--around modern] [--epochs 30]
+                                 [--seeds 3] [--preset small] [--size 64] [--genotype FILE]
+                                 [--only NAME ...] [--test]
 
 DATA is what --data takes. The test split selects nothing: its videos take no part. The training
 split is cut by group, a quarter of it is what is scored, and the module is searched on the rest,
 unless --genotype names one. With --test, `paper` and `modern` are then trained on the whole
 training split and scored on the test split, which is said beside the number. What is done is not
-done again. Results are in DIR/recipes.json. Weights are those of the last epoch: nothing is chosen.
+done again. Results are in DIR/recipes-AROUND.json. Weights are those of the last epoch: nothing is
+chosen.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import shutil
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +36,7 @@ from kinocell.data.cuts import split_by_group
 from kinocell.data.datasets import read_dataset
 from kinocell.data.manifest import NO_SPLIT, UNUSED, Manifest
 from kinocell.learning.statistics import wilson_interval
-from kinocell.recipes import modern, paper
+from kinocell.recipes import RECIPES
 from kinocell.space.genotype import Genotype
 from kinocell.stages.evaluate import evaluate
 from kinocell.stages.prepare import prepare
@@ -48,35 +51,56 @@ DEVELOPMENT, OFFICIAL = "1", "2"
 """Numbers of the two splits of the videos."""
 
 
-def but(section: str, **settings: Any) -> Change:
-    """The recipe `modern` with other settings in one section."""
-
-    def change(config: RunConfig) -> RunConfig:
-        config = modern(config)
-        changed = {section: replace(getattr(config, section), **settings)}
-        return replace(config, **changed)
-
-    return change
-
-
-VARIANTS: dict[str, Change] = {
-    "modern": modern,
-    "no warm-up": but("train", warmup_epochs=0),
-    "no label smoothing": but("train", label_smoothing=0.0),
-    "no dropout": but("train", dropout=0.0),
-    "no drop path": but("train", drop_path=0.0),
-    "no moving average": but("train", ema=0.0),
-    "norms decay": but("train", decay_norms=True),
-    "no RandAugment": but("augment", randaugment_ops=0),
-    "no mixup, cutmix": but("augment", mixup=0.0, cutmix=0.0),
-    "one view, one crop": but("evaluate", views=1, crops=1),
-    "paper": paper,
-    "16 frames": but("clips", segments=8, frames_per_segment=2),
-    "32 frames": but("clips", segments=16, frames_per_segment=2),
-    "pairs, differences": but("clips", segments=8, frames_per_segment=1, input="difference"),
+INGREDIENTS = {
+    "higher rate": ("train", ("learning_rate",)),
+    "warm-up": ("train", ("warmup_epochs",)),
+    "label smoothing": ("train", ("label_smoothing",)),
+    "dropout": ("train", ("dropout",)),
+    "drop path": ("train", ("drop_path",)),
+    "moving average": ("train", ("ema",)),
+    "norms spared": ("train", ("decay_norms",)),
+    "RandAugment": ("augment", ("randaugment_ops",)),
+    "mixup, cutmix": ("augment", ("mixup", "cutmix")),
+    "views, crops": ("evaluate", ("views", "crops")),
 }
-TRAINED_ALIKE = {"one view, one crop": "modern"}
-"""Variants that differ in the test alone."""
+"""What `modern` adds to `paper`: a section of the settings and those in it that differ."""
+TESTED_ALONE = "views, crops"
+"""The ingredient that differs in the test alone."""
+INPUTS: dict[str, dict[str, Any]] = {
+    "on 16 frames": {"segments": 8, "frames_per_segment": 2},
+    "on 32 frames": {"segments": 16, "frames_per_segment": 2},
+    "on differences": {"segments": 8, "frames_per_segment": 1, "input": "difference"},
+}
+"""Other settings of the clips than 8 frames."""
+
+
+def variants(around: str) -> dict[str, Change]:
+    """What is trained, by name; `around` is a recipe and comes first."""
+    other = "paper" if around == "modern" else "modern"
+    word = "without" if around == "modern" else "with"
+    found: dict[str, Change] = {around: RECIPES[around]}
+    for name, (section, fields) in INGREDIENTS.items():
+        found[f"{word} {name}"] = partial(swapped, RECIPES[around], RECIPES[other], section, fields)
+    found[other] = RECIPES[other]
+    for name, clips in INPUTS.items():
+        found[f"{around} {name}"] = partial(fed, RECIPES[around], clips)
+    return found
+
+
+def swapped(
+    around: Change, other: Change, section: str, fields: Sequence[str], config: RunConfig
+) -> RunConfig:
+    """A recipe with some settings of another one."""
+    theirs = getattr(other(config), section)
+    config = around(config)
+    taken = {field: getattr(theirs, field) for field in fields}
+    return replace(config, **{section: replace(getattr(config, section), **taken)})
+
+
+def fed(around: Change, clips: dict[str, Any], config: RunConfig) -> RunConfig:
+    """A recipe on other clips."""
+    config = around(config)
+    return replace(config, clips=replace(config.clips, **clips))
 
 
 def with_development(manifest: Manifest) -> Manifest:
@@ -129,20 +153,20 @@ def spread(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.3f} +- {deviation:.3f}"
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """What was measured, with the mean difference to `modern` of the same seeds."""
-    lines = [f"{'':20} {'video top-1':>16} {'clip top-1':>16} {'to modern':>10}  input"]
+def table(rows: Sequence[dict[str, Any]], around: str) -> str:
+    """What was measured, with the mean difference to one recipe with the same seeds."""
+    lines = [f"{'':24} {'video top-1':>16} {'clip top-1':>16} {'to ' + around:>10}  input"]
     for row in rows:
-        whole = next(r for r in rows if r["split"] == row["split"] and r["variant"] == "modern")
+        whole = next(r for r in rows if r["split"] == row["split"] and r["variant"] == around)
         pairs = zip(row["video_top1"], whole["video_top1"], strict=True)
         gain = statistics.mean(ours - theirs for ours, theirs in pairs)
         name = row["variant"] + (" (test)" if row["split"] == OFFICIAL else "")
         lines.append(
-            f"{name:20} {spread(row['video_top1']):>16} {spread(row['clip_top1']):>16} "
+            f"{name:24} {spread(row['video_top1']):>16} {spread(row['clip_top1']):>16} "
             f"{gain:>+10.3f}  {row['clip_frames']} {row['input']}"
         )
     for row in rows:
-        if row["variant"] == "modern":
+        if row["variant"] == around:
             what = "test" if row["split"] == OFFICIAL else "validation"
             low, high = wilson_interval(statistics.mean(row["video_top1"]), row["num_videos"])
             lines.append(
@@ -162,10 +186,15 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--genotype", type=Path)
-    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--around", default="modern", choices=RECIPES)
+    parser.add_argument("--size", type=int, help="side of all clips, in pixels [the preset's]")
+    parser.add_argument("--only", nargs="+", metavar="NAME")
     parser.add_argument("--test", action="store_true")
     parser.add_argument("--device", default="auto")
     asked = parser.parse_args()
+    changes = variants(asked.around)
+    if unknown := set(asked.only or ()) - set(changes):
+        parser.error(f"--only knows no {sorted(unknown)}; there are: {', '.join(changes)}")
 
     base = presets.PRESETS[asked.preset]()
     base = replace(
@@ -176,26 +205,34 @@ def main() -> None:
         device=asked.device,
         train=replace(base.train, epochs=asked.epochs),
     )
+    if asked.size:
+        clips = replace(base.clips, size_px=asked.size)
+        base = replace(base, clips=clips, search=replace(base.search, size_px=asked.size))
     manifest = read_dataset(asked.data, asked.dataset, asked.split)
     prepare(replace(base, data=asked.data, split=""), manifest=with_development(manifest))
     genotype = Genotype.load(asked.genotype) if asked.genotype else search(base)
 
-    names = [name for name in VARIANTS if name in {"modern", *asked.only}]
+    names = [name for name in changes if name in {asked.around, *(asked.only or changes)}]
     jobs = [(DEVELOPMENT, name) for name in names]
-    jobs += [(OFFICIAL, name) for name in ("modern", "paper") if asked.test]
+    jobs += [(OFFICIAL, name) for name in changes if asked.test and name in RECIPES]
     rows: list[dict[str, Any]] = []
     for split, name in jobs:
         found = []
         for seed in range(asked.seeds):
             folder = asked.out / f"split-{split}" / f"seed-{seed}"
             config = replace(base, split=split, seed=seed, out=str(folder / folder_name(name)))
-            twin = folder / folder_name(TRAINED_ALIKE[name]) if name in TRAINED_ALIKE else None
+            twin = folder / asked.around if name.endswith(TESTED_ALONE) else None
             say(f"{name}, split {split}, seed {seed}")
-            found.append(scored(config, VARIANTS[name], genotype, twin))
+            found.append(scored(config, changes[name], genotype, twin))
         rows.append(row_of(name, split, found))
-        content = {"rows": rows, "genotype": genotype.to_dict(), **runs.provenance()}
-        runs.write_json(asked.out / "recipes.json", content)
-    print(table(rows))
+        content = {
+            "around": asked.around,
+            "rows": rows,
+            "genotype": genotype.to_dict(),
+            **runs.provenance(),
+        }
+        runs.write_json(asked.out / f"recipes-{asked.around}.json", content)
+    print(table(rows, asked.around))
 
 
 if __name__ == "__main__":
