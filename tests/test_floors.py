@@ -35,6 +35,8 @@ OUTSIDE = {
     "av": {"data/decode_pyav.py", "data/video_writer.py"},
     "cv2": {"data/decode_opencv.py"},
     "jsonargparse": {"settings.py"},
+    "onnx": {"stages/export.py"},
+    "onnxruntime": {"stages/export.py"},
     "submitit": {"stages/many/slurm.py"},
 }
 """Libraries that few files may know: one reads with them, one writes."""

@@ -10,7 +10,8 @@ import pytest
 import kinocell
 
 NAMES = """
-check show prepare search search_epochs derive train train_epochs evaluate predict report run load
+check show prepare search search_epochs derive train train_epochs evaluate predict export report run
+load
 Manifest SearchSpace Strategy Genotype Network OPS STRATEGIES
 RunConfig PrepareConfig ClipsConfig AugmentConfig SearchConfig
 TrainConfig EvaluateConfig SyntheticConfig

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from kinocell.stages.check import check
     from kinocell.stages.derive import derive
     from kinocell.stages.evaluate import evaluate
+    from kinocell.stages.export import export
     from kinocell.stages.pipeline import run
     from kinocell.stages.predict import load, predict
     from kinocell.stages.prepare import prepare
@@ -58,6 +59,7 @@ HOMES = {
     "train_epochs": "kinocell.stages.train",
     "evaluate": "kinocell.stages.evaluate",
     "predict": "kinocell.stages.predict",
+    "export": "kinocell.stages.export",
     "report": "kinocell.stages.report",
     "run": "kinocell.stages.pipeline",
     "load": "kinocell.stages.predict",
@@ -92,6 +94,7 @@ __all__ = [
     "train_epochs",
     "evaluate",
     "predict",
+    "export",
     "report",
     "run",
     "load",

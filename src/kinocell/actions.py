@@ -234,6 +234,15 @@ def report(request: Request) -> None:
     result(report(request.config))
 
 
+def export(request: Request) -> None:
+    if len(request.words) != 1:
+        raise UsageError("Name one run folder that holds a trained network.")
+    from kinocell.stages.export import export
+
+    own = request.own
+    result(export(Path(request.words[0]), own["file"] or None, weights=own["weights"]))
+
+
 def predict(request: Request) -> None:
     if not request.words:
         raise UsageError("Name at least one video file.")

@@ -24,7 +24,7 @@ METAVARS = {
     "data": "PATH", "out": "DIR", "prepared": "DIR", "config": "FILE", "preset": "NAME",
     "recipe": "NAME",
     "dataset": "NAME", "split": "N|all", "to": "DIR", "mirror": "URL",
-    "device": "NAME", "strategy": "NAME", "genotype": "FILE", "run": "DIR",
+    "device": "NAME", "file": "FILE", "strategy": "NAME", "genotype": "FILE", "run": "DIR",
     "models": "NAMES", "runs": "DIRS", "budget": "epochs=N",
 }  # fmt: skip
 ALIASES = {"root": "data"}

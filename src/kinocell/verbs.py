@@ -364,6 +364,22 @@ VERBS: dict[str, Verb] = {
             ("kinocell predict *.avi --run my-run --top 1 --json", "for a script"),
         ),
     ),
+    "export": Verb(
+        action=actions.export,
+        summary="Write a trained network as ONNX, tried before it is kept.",
+        own=(
+            Option(key="file", kind=str, help="Where to. Empty: model.onnx in the run folder."),
+            Option(
+                key="weights", kind=Literal["best", "last"], default="best",
+                help="Which weights of the training.",
+            ),
+        ),
+        words="DIR",
+        examples=(
+            ("kinocell export my-run", "docs/export.md says how to use the file"),
+            ("kinocell export my-run --file phone.onnx --weights last", "the last epoch's"),
+        ),
+    ),
     "report": Verb(
         action=actions.report,
         summary="Write report.html, one page about the run.",

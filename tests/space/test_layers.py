@@ -88,3 +88,26 @@ def test_convolutions_start_as_pytorchs_own_do() -> None:
     bound = (8 * 9) ** -0.5
     assert float(ours.abs().max()) <= bound * (1 + 1e-6)
     assert float(ours.std()) == pytest.approx(bound / 3**0.5, rel=0.1)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_exported_operations_are_the_same_numbers(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = clip(shape, last=True)
+    weights = [
+        torch.randn(8, shape[1] // groups, *kernel, dtype=torch.float64)
+        for groups in (1, 2)
+        for kernel in ((1, 1, 1), (1, 3, 3), (3, 1, 1))
+    ]
+
+    def everything() -> list[Tensor]:
+        convs = [layers.conv(x, weight, groups=shape[1] // weight.shape[1]) for weight in weights]
+        strided = [layers.conv(x, weight, stride=2) for weight in weights[:2]]
+        dilated = layers.conv(x, weights[1], dilation=2)
+        return [*convs, *strided, dilated, layers.max_pool(x), layers.average_pool(x)]
+
+    expected = everything()
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    for plain, quick in zip(everything(), expected, strict=True):
+        torch.testing.assert_close(plain, quick)

@@ -199,7 +199,7 @@ def normalise(clips: Tensor) -> Tensor:
     mean = float(torch.tensor(MEAN).mul(255))
     scale = float(torch.tensor(STD).mul(255).reciprocal())
     out = torch.empty_like(clips, dtype=torch.float32)
-    if clips.device.type != "cpu":
+    if clips.device.type != "cpu" or torch.compiler.is_exporting():
         return out.copy_(clips).sub_(mean).mul_(scale)
     # Clip by clip: what the next pass reads is still in the cache. Ten times faster than mixing
     # bytes and floats in one subtraction, to the same bits.

@@ -4,6 +4,9 @@ No operator and no wiring here. Every function takes clips `[N, C, T, H, W]` in 
 and computes the same numbers; in `torch.channels_last_3d` a spatial kernel is a 2D convolution
 over the frames and a temporal one a 2D convolution over (time, position), both without a copy,
 which on a CPU is about six times faster than `conv3d` at 4 channels (docs/results.md).
+
+While a network is being exported, all of them are the plain 3D operations: what runs the exported
+file has kernels of its own for those.
 """
 
 from __future__ import annotations
@@ -43,17 +46,22 @@ def conv(
         stride: Of the spatial part.
         groups: As in `torch.nn.functional.conv3d`.
     """
-    _, _, _, kh, kw = weight.shape
-    if stride > 1 and kh == kw == 1:
+    _, _, kt, kh, kw = weight.shape
+    exporting = torch.compiler.is_exporting()
+    if not exporting and stride > 1 and kh == kw == 1:
         # The same numbers from a quarter of the pixels; and the backward pass of a strided 1x1
         # convolution at 4 channels in channels-last memory crashes in torch 2.13 on the CPU.
         # (A slice would do, but its gradient comes back in another memory format.)
         x, stride = unfold_time(F.avg_pool2d(fold_time(x), 1, stride=stride), x.shape[2]), 1
     _, _, t, h, w = x.shape
-    kt = weight.shape[2]
-    if groups > 1 and x.device.type == "cpu" and weight.shape[1] <= BLOCK_DIAGONAL_CHANNELS:
+    if (
+        not exporting
+        and groups > 1
+        and x.device.type == "cpu"
+        and weight.shape[1] <= BLOCK_DIAGONAL_CHANNELS
+    ):
         weight, groups = _block_diagonal(weight, groups), 1
-    if _format(x) != torch.channels_last_3d:
+    if exporting or _format(x) != torch.channels_last_3d:
         return F.conv3d(
             x,
             weight,
@@ -102,8 +110,7 @@ def fold_time(x: Tensor) -> Tensor:
 
 def unfold_time(x: Tensor, frames: int) -> Tensor:
     """The way back from `fold_time`."""
-    nt, c, h, w = x.shape
-    return x.view(nt // frames, frames, c, h, w).transpose(1, 2)
+    return x.view(-1, frames, *x.shape[1:]).transpose(1, 2)
 
 
 def fold_space(x: Tensor) -> Tensor:
@@ -118,6 +125,8 @@ def unfold_space(x: Tensor, height: int, width: int) -> Tensor:
 
 def max_pool(x: Tensor) -> Tensor:
     """Spatial 3x3, then temporal 3, stride 1; the same as one 3x3x3 maximum."""
+    if torch.compiler.is_exporting():
+        return F.max_pool3d(x, 3, stride=1, padding=1)
     _, _, t, h, w = x.shape
     y = unfold_time(F.max_pool2d(fold_time(x), 3, stride=1, padding=1), t)
     return unfold_space(F.max_pool2d(fold_space(y), (3, 1), stride=1, padding=(1, 0)), h, w)
@@ -125,6 +134,8 @@ def max_pool(x: Tensor) -> Tensor:
 
 def average_pool(x: Tensor) -> Tensor:
     """Spatial 3x3, then temporal 3, stride 1; padding is not counted."""
+    if torch.compiler.is_exporting() and min(x.shape[2:]) >= 3:  # which it asks for, padded or not
+        return F.avg_pool3d(x, 3, stride=1, padding=1, count_include_pad=False)
     _, _, t, h, w = x.shape
     y = F.avg_pool2d(fold_time(x), 3, stride=1, padding=1, count_include_pad=False)
     z = fold_space(unfold_time(y, t))
