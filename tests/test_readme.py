@@ -77,6 +77,8 @@ def test_other_command_names_what_there_is(line: str) -> None:
         for word in words:
             name, equals, _ = word.partition("=")
             assert re.search(rf"^{name} \?=" if equals else rf"^{name}:", makefile, re.M), word
+    elif program == "python":
+        assert (ROOT / words[0]).is_file()
     else:
         assert program == "pip"
         assert (ROOT / words[words.index("-c") + 1]).is_file()

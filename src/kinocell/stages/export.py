@@ -23,7 +23,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-import kinocell
 from kinocell import runs
 from kinocell.console import say
 from kinocell.data.clips import as_input
@@ -118,7 +117,7 @@ def about(model: Model) -> dict[str, Any]:
     clips = model.clips
     return {
         "format": FORMAT,
-        "version": kinocell.__version__,
+        "version": runs.version("kinocell"),
         "classes": list(model.class_names),
         "input": clips.input,
         "clip_frames": clip_length(clips.segments, clips.frames_per_segment, clips.input),
