@@ -12,7 +12,8 @@ not from the fixed Gaussians of the public code.
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from kinocell.baselines.blocks import MaxPool, Triple, conv, kaiming
 
@@ -22,6 +23,31 @@ LAST: Triple = (1, 4, 4)
 """What is left of a clip of 8 or 16 frames of 112 px."""
 HIDDEN = 4096
 DROPOUT = 0.5
+
+
+class AverageTo(nn.Module):
+    """What is there, averaged or repeated to a fixed size, as `nn.AdaptiveAvgPool3d` does."""
+
+    def __init__(self, size: Triple) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.compiler.is_exporting():
+            return nn.functional.adaptive_avg_pool3d(x, self.size)
+        # ONNX has no such pool; along each axis it is a product with a fixed matrix.
+        for axis, size in zip((2, 3, 4), self.size, strict=True):
+            x = (x.movedim(axis, -1) @ _shares(x.shape[axis], size).to(x)).movedim(-1, axis)
+        return x
+
+
+def _shares(length: int, size: int) -> Tensor:
+    """How much of each of `length` values is in each of `size` means: columns sum to 1."""
+    shares = torch.zeros(length, size, dtype=torch.float64)
+    for mean in range(size):
+        start, stop = mean * length // size, -(-(mean + 1) * length // size)
+        shares[start:stop, mean] = 1 / (stop - start)
+    return shares
 
 
 def c3d_layers(num_classes: int, *, first_pool: Triple, batch_norm: bool) -> nn.Module:
@@ -36,7 +62,7 @@ def c3d_layers(num_classes: int, *, first_pool: Triple, batch_norm: bool) -> nn.
         last = index == len(GROUPS) - 1
         kernel = first_pool if index == 0 else (2, 2, 2)
         layers.append(MaxPool(kernel, padding=(0, 1, 1) if last else (0, 0, 0)))
-    layers += [nn.AdaptiveAvgPool3d(LAST), nn.Flatten()]
+    layers += [AverageTo(LAST), nn.Flatten()]
     width = channels * LAST[0] * LAST[1] * LAST[2]
     for _ in range(2):
         wide = nn.Linear(width, HIDDEN)
