@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -7,11 +8,9 @@ import pytest
 
 from kinocell.learning.statistics import (
     Hits,
-    majority,
     mcnemar,
     most_disagreements,
     paired_bootstrap,
-    undecided,
     wilson_interval,
 )
 
@@ -64,18 +63,6 @@ def test_bootstrap_of_shares_is_that_of_their_means_worked_by_hand() -> None:
     assert (result.value, result.low, result.high) == (0.125, -0.25, 0.5)
 
 
-def test_majority_is_more_than_half_of_the_trainings() -> None:
-    trainings = np.array([hits("1100"), hits("1010"), hits("1000")])
-    assert majority(trainings).tolist() == [True, False, False, False]
-    assert majority(trainings[:2]).tolist() == [True, False, False, False]
-
-
-def test_undecided_is_exactly_half_of_the_trainings() -> None:
-    trainings = np.array([[1, 1, 0], [1, 0, 0], [1, 1, 0], [0, 0, 0]], bool)
-    assert undecided(trainings).tolist() == [False, True, False]
-    assert not undecided(trainings[:3]).any()
-
-
 def test_mcnemar_is_the_coin_worked_by_hand() -> None:
     # 1 to 5 in six tosses: 2 * (1 + 6) / 64.
     assert mcnemar(hits("100000111"), hits("011111111")) == pytest.approx(14 / 64)
@@ -88,6 +75,36 @@ def test_mcnemar_of_networks_that_never_differ_is_one() -> None:
 
 def test_mcnemar_of_a_draw_is_one_and_not_more() -> None:
     assert mcnemar(hits("10"), hits("01")) == 1.0
+
+
+def test_mcnemar_of_several_trainings_tosses_every_gain_worked_by_hand() -> None:
+    # Gains of 1 and -1/2: of the sums 3/2, 1/2, -1/2, -3/2 all are at least as far from 0 as 1/2.
+    # Gains of 1 and 1/2: only 3/2 and -3/2, two of four.
+    assert mcnemar(hits("10"), np.array([hits("00"), hits("01")])) == 1.0
+    assert mcnemar(np.array([hits("11"), hits("10")]), hits("00")) == 0.5
+
+
+def test_mcnemar_of_several_trainings_is_the_share_of_all_tosses() -> None:
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.random((3, 11)) < 0.7, rng.random((4, 11)) < 0.5
+    gains = np.rint(12 * (ours.mean(axis=0) - theirs.mean(axis=0)))
+    sums = np.array(list(itertools.product([-1, 1], repeat=11))) @ gains
+    expected = float((abs(sums) >= abs(gains.sum())).mean())
+    assert 0 < expected < 1
+    assert mcnemar(ours, theirs) == pytest.approx(expected)
+
+
+def test_mcnemar_of_means_that_are_equal_is_one() -> None:
+    # Three of four are right on ten videos, one of four on thirty; the other side on ten videos.
+    ours = np.array([hits("1" * 10 + "0" * 30)] * 3 + [hits("0" * 10 + "1" * 30)])
+    theirs = np.array([hits("0" * 25 + "1" * 15)] * 4)
+    assert ours.mean() == theirs.mean()
+    assert mcnemar(ours, theirs) == 1.0
+
+
+def test_mcnemar_of_the_same_answers_many_times_is_that_of_one() -> None:
+    one, other = hits("100000111"), hits("011111111")
+    assert mcnemar(np.array([one] * 3), np.array([other] * 2)) == mcnemar(one, other)
 
 
 def test_mcnemar_can_count_thousands_of_tosses() -> None:

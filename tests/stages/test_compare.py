@@ -16,7 +16,7 @@ import pytest
 from kinocell import cli, runs
 from kinocell.config import RunConfig
 from kinocell.data.clips import open_prepared
-from kinocell.errors import ConfigError, RunError
+from kinocell.errors import ConfigError, GenotypeError, ManifestError, RunError
 from kinocell.learning.statistics import paired_bootstrap
 from kinocell.space.genotype import Genotype
 from kinocell.stages.compare import compare, everything, opened
@@ -377,6 +377,44 @@ def test_run_that_is_not_tested_is_refused(tmp_path: Path, tiny: Tiny) -> None:
     on = replace(ON, runs=(str(tmp_path / "empty"),))
     with pytest.raises(RunError, match="has no finished evaluate"):
         opened(tiny(tmp_path / "out", **FAST), on, Workers())
+    assert not (tmp_path / "out").exists()
+
+
+# --- what is not there --------------------------------------------------------------------------
+
+
+def test_folder_that_is_not_prepared_is_refused_and_nothing_is_written(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    config = tiny(tmp_path / "out", prepared=str(tmp_path / "nowhere"))
+    with pytest.raises(RunError, match=r"nowhere is not prepared\. Leave --prepared out"):
+        opened(config, ON, Workers())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_file_that_is_no_genotype_is_refused_and_nothing_is_written(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    (tmp_path / "no.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(GenotypeError, match="is not a genotype"):
+        opened(
+            tiny(tmp_path / "out"), replace(ON, genotypes=(str(tmp_path / "no.json"),)), Workers()
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_advice_against_folds_that_cannot_be_cut_can_be_followed(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    config = tiny(tmp_path / "out", **FAST)
+    with pytest.raises(ManifestError, match="50 folds need"):
+        opened(config, replace(ON, folds=50), Workers())
+    assert len(opened(config, replace(ON, folds=2, lr_tries=1), Workers()).lanes) == 2 * 4
+
+
+def test_comparison_of_prepared_videos_is_named_after_them(whole: Contest) -> None:
+    assert not whole.config.data
+    assert everything(whole)["name"] == whole.whole.manifest.root.name
 
 
 # --- terms --------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kinocell.config import RunConfig
-from kinocell.data.manifest import from_names
+from kinocell.data.manifest import Manifest, from_names
 from kinocell.stages.contest import output
 from kinocell.stages.contest.results import COSTS, Result
 from kinocell.stages.contest.rows import Line, Member
@@ -43,14 +43,18 @@ def line(name: str, accuracy: float, cost: float, members: int = 1) -> Line:
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def found() -> dict[str, Any]:
-    """A made-up comparison with everything on it."""
-    videos = from_names(
+def videos() -> Manifest:
+    """The list of a made-up comparison."""
+    return from_names(
         Path("videos"), [f"{c}/{i}.mp4" for i in range(120) for c in range(3)],
         [CLASSES[c] for _ in range(120) for c in range(3)],
         splits=["test" if i < 20 else "train" for i in range(120) for _ in range(3)],
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    """A made-up comparison with everything on it."""
     lines = [
         line("searched", 0.8, 1e5, 3),
         line("random", 0.75, 2e5, 4),
@@ -62,7 +66,7 @@ def found() -> dict[str, Any]:
     ]  # fmt: skip
     config = RunConfig(data="of my <own>")
     terms = Terms(budget=Budget(epochs=30))
-    return output.everything(lines, videos, terms, config, device="CPU")
+    return output.everything(lines, videos(), terms, config, device="CPU")
 
 
 @pytest.fixture
@@ -136,6 +140,20 @@ def test_points_lie_where_their_numbers_say(browser: Browser, page_file: Path) -
     assert c3d is not None
     assert searched["x"] < c3d["x"]  # fewer parameters: to the left
     assert searched["y"] < c3d["y"]  # more videos right: higher up
+    page.close()
+
+
+def test_axis_of_networks_that_cost_nearly_the_same_has_numbers_too(
+    browser: Browser, tmp_path: Path
+) -> None:
+    lines = [line("searched", 0.8, 21e6), line("c3d", 0.3, 24e6)]
+    on = Terms(budget=Budget(epochs=30))
+    comparison.write(
+        tmp_path / "compare.html", output.everything(lines, videos(), on, RunConfig(), device="CPU")
+    )
+    page, _ = opened(browser, tmp_path / "compare.html", 1200, dark=False)
+    labels = page.locator("#chart-parameters text").all_text_contents()
+    assert {"15M", "20M", "30M"} <= set(labels)
     page.close()
 
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from kinocell import runs
 from kinocell.config import RunConfig
 from kinocell.data.clips import open_prepared
-from kinocell.errors import ConfigError, GenotypeError
+from kinocell.data.manifest import from_names
+from kinocell.errors import ConfigError, GenotypeError, KinocellError, StoreError
 from kinocell.space.derivation import derive_genotype
 from kinocell.space.genotype import Genotype
 from kinocell.space.layers import Norm, batch_norm
@@ -81,6 +82,42 @@ def test_setting_that_cannot_work_is_refused_before_anything_is_written(
     with pytest.raises(ConfigError, match=r"search\.epochs is 0"):
         run(tiny(tmp_path / "run", search={"epochs": 0}))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": "nowhere"}, "nowhere does not exist. --data takes a folder"),
+        ({"data": "nowhere", "dataset": "ucf101"}, "nowhere does not exist"),
+        ({"data": "empty"}, "There is no video in class folders"),
+        ({"data": "empty", "dataset": "ufc101"}, "Did you mean 'ucf101'"),
+        ({"prepared": "nowhere"}, "nowhere does not exist. Name the videos"),
+        ({"search": {"strategy": "finte"}}, "Did you mean 'finite'"),
+    ],
+)
+def test_source_that_is_not_there_leaves_no_folder(
+    changes: dict[str, Any], message: str, tiny: Tiny, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    with pytest.raises(KinocellError, match=message):
+        run(tiny(Path("new"), **({"prepared": ""} | changes)))
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_stopped_preparation_goes_on_with_the_settings_of_its_run(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    videos = from_names(tmp_path, [f"{c}/{i}.avi" for c in "ab" for i in range(4)],
+                        [c for c in "ab" for _ in range(4)])  # fmt: skip
+    for name in videos.paths:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"no video")
+    config = tiny(tmp_path / "new", data=str(tmp_path), prepared="", seed=7)
+    with pytest.raises(StoreError, match="8 of 8 videos cannot be read"):
+        run(config)
+    assert runs.read_json(tmp_path / "new" / "config.json", "settings")["config"]["seed"] == 7
 
 
 def test_differences_of_frames_go_through_all_stages(tiny: Tiny, tmp_path: Path) -> None:

@@ -71,15 +71,31 @@ def mcnemar(ours: Hits, theirs: Hits) -> float:
     Only videos count that one of them names right and the other does not: were both equally
     good, each of these would be a toss of a coin. 1.0 where there are none.
 
+    Of several trainings, each coin has the size of what one side gains on its video in the share
+    that is right: the sign-flip test of the difference of the means (Fisher 1935), which with one
+    training on either side is McNemar's.
+
     Args:
-        ours: Of the one network, `[n]`.
-        theirs: Of the other, the same videos in the same order, `[n]`.
+        ours: Of the one network, `[n]`, or of its trainings, `[trainings, n]`.
+        theirs: Of the other, the same videos in the same order, likewise.
 
     Raises:
         ValueError: Other numbers of videos, or none.
     """
-    _check_pairs(ours, theirs)
-    return _two_sided(int((ours & ~theirs).sum()), int((theirs & ~ours).sum()))
+    ours, theirs = np.atleast_2d(ours), np.atleast_2d(theirs)
+    _check_pairs(ours[0], theirs[0])
+    # Whole numbers: gains in the share right, times the trainings of both sides.
+    gains = len(theirs) * ours.sum(axis=0) - len(ours) * theirs.sum(axis=0)
+    gains = gains[gains != 0]
+    gains //= max(int(np.gcd.reduce(gains)), 1)
+    chances = np.ones(1)  # of each sum of coins, the smallest first; all sums are as odd or even
+    for size in np.abs(gains).tolist():
+        longer = np.zeros(len(chances) + size)
+        longer[: len(chances)] += chances / 2
+        longer[size:] += chances / 2
+        chances = longer
+    sums = np.arange(-(len(chances) - 1), len(chances), 2)
+    return min(1.0, float(chances[np.abs(sums) >= abs(gains.sum())].sum()))
 
 
 def most_disagreements(difference: float, num: int) -> int:
@@ -124,18 +140,6 @@ def wilson_interval(share: float, num: int) -> tuple[float, float]:
     middle = (share + z * z / (2 * num)) / (1 + z * z / num)
     half = z / (1 + z * z / num) * math.sqrt(share * (1 - share) / num + (z / (2 * num)) ** 2)
     return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def majority(trainings: npt.NDArray[np.bool_]) -> Hits:
-    """Which videos more than half of the trainings `[trainings, n]` name right, `[n]`."""
-    hits: Hits = 2 * trainings.sum(axis=0) > len(trainings)
-    return hits
-
-
-def undecided(trainings: npt.NDArray[np.bool_]) -> Hits:
-    """Which videos exactly half of the trainings `[trainings, n]` name right, `[n]`."""
-    halves: Hits = 2 * trainings.sum(axis=0) == len(trainings)
-    return halves
 
 
 def _check_pairs(ours: Hits | Shares, theirs: Hits | Shares) -> None:

@@ -71,8 +71,7 @@ def opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
     if on.budget.epochs:
         check(replace(config, train=replace(config.train, epochs=on.budget.epochs)))
     out = Path(config.out)
-    if config.data and not (config.prepared or _own_videos(out).exists()):
-        check_there(Path(config.data))  # at once, and not as a preparation that fails twice
+    _check_videos(config)  # at once, and not as a preparation that fails
     terms.remember(out, on, config)
     device = device_name(choose_device(config.device))
     runs.write_json(
@@ -103,22 +102,29 @@ def _own_videos(out: Path) -> Path:
     return out / "prepared" / "prepare"
 
 
+def _check_videos(config: RunConfig) -> None:
+    """Raise a RunError or a ManifestError where there is nothing to compare on."""
+    if config.prepared:
+        if not (Path(config.prepared) / "done.json").exists():
+            raise RunError(
+                f"{config.prepared} is not prepared. Leave --prepared out, then the comparison "
+                "prepares the videos; or use `kinocell prepare` first."
+            )
+    elif config.data and not _own_videos(Path(config.out)).exists():
+        check_there(Path(config.data))
+
+
 def _prepared(config: RunConfig, workers: Workers) -> Path:
     """The folder of the prepared videos, prepared now where none is named."""
     if config.prepared:
-        folder = Path(config.prepared)
-        if not (folder / "done.json").exists():
-            raise RunError(
-                f"{folder} is not prepared. Leave --prepared out, then the comparison prepares the "
-                "videos; or use `kinocell prepare` first."
-            )
-        return folder
+        return Path(config.prepared)
     out = Path(config.out)
     folder = out / "prepared"
     words = ("kinocell", "prepare", "--config", str(out / "config.json"), "--out", str(folder))
     run = Run(name="prepared", folder=folder, command=words, varied={},
               results=tuple(folder / name for name in RESULTS["prepare"]))  # fmt: skip
-    carry_out([run], workers)
+    # Nothing can go on without it, so that what failed before is always tried again.
+    carry_out([run], replace(workers, again=True))
     if failures.failed(run):
         raise RunError(f"The videos cannot be prepared: {failures.reason(run)}")
     return _own_videos(out)

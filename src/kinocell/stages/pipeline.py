@@ -17,6 +17,7 @@ from kinocell.stages.prepare import prepare
 from kinocell.stages.report import report
 from kinocell.stages.search import search
 from kinocell.stages.train import train
+from kinocell.strategies.table import STRATEGIES
 
 
 def run(config: RunConfig) -> Path:
@@ -39,10 +40,16 @@ def run(config: RunConfig) -> Path:
             "run takes one split. Fill a store once with `kinocell prepare --split all --prepared "
             "DIR`, then run each: --prepared DIR --split N"
         )
+    if config.prepared and not config.data and not Path(config.prepared).exists():
+        raise ConfigError(
+            f"{config.prepared} does not exist. Name the videos that are to be prepared there: "
+            "--data PATH"
+        )
     if config.train.model:
         pick(BASELINES, config.train.model, "baseline")
+    else:
+        pick(STRATEGIES, config.search.strategy, "strategy")
     start = time.monotonic()
-    folders.remember(config, anew=False)
     prepare(config)
     if not config.train.model:
         search(config)

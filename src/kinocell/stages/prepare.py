@@ -86,13 +86,18 @@ def prepare(config: RunConfig, *, manifest: Manifest | None = None) -> Path:
             return folder
         say(f"prepare: {manifest.root} has changed since {folder} was prepared")
     _tell(manifest, source, no_split, settings)
+
+    def begin() -> None:
+        # Not before: what cannot be prepared leaves no settings. Not later: stopped, it goes on.
+        runs.stage_is_done(folder, settings)
+        folders.remember(config, anew=False)
+
     with only_writer(folder / "frames"):
         if config.prepare.store:
-            prepare_store.fill(folder, manifest, config.prepare, settings, split)
+            prepare_store.fill(folder, manifest, config.prepare, begin, split)
         else:
-            runs.stage_is_done(folder, settings)
+            begin()
             count(folder, manifest, config.prepare, split)
-    folders.remember(config, anew=False)
     return folder
 
 

@@ -7,7 +7,7 @@ written in the end are `prepare_lists`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def fill(
     folder: Path,
     manifest: Manifest,
     config: PrepareConfig,
-    settings: Mapping[str, Any],
+    begin: Callable[[], None],
     split: str,
 ) -> None:
     """Decode what the store lacks and write the lists; this process alone may write to it.
@@ -43,7 +43,7 @@ def fill(
         folder: The prepared one.
         manifest: All videos, with their splits.
         config: Of the stage.
-        settings: What `config.json` keeps; written once there is room for the store.
+        begin: Writes the settings down, once nothing speaks against the list and there is room.
         split: Which official split, or all.
 
     Raises:
@@ -70,8 +70,8 @@ def fill(
     numbers = np.array(found.record_of_row)
     if found.todo:
         numbers[found.todo] = len(store.records) + np.arange(len(found.todo))
-        _decode(folder, manifest, config, settings, store, found.todo)
-    runs.stage_is_done(folder, settings)
+        _decode(folder, manifest, config, begin, store, found.todo)
+    begin()
     prepare_lists.conclude(folder, manifest, store, numbers, config.max_skipped, split)
 
 
@@ -128,7 +128,7 @@ def _decode(
     folder: Path,
     manifest: Manifest,
     config: PrepareConfig,
-    settings: Mapping[str, Any],
+    begin: Callable[[], None],
     store: StoreWriter,
     todo: Sequence[int],
 ) -> None:
@@ -140,7 +140,7 @@ def _decode(
         free = disk_space.free_bytes(frames)
         disk_space.check_room(frames, needed, free)
         say(f"prepare: about {size_text(needed)} will be written, {size_text(free)} are free")
-        runs.stage_is_done(folder, settings)
+        begin()
         before = len(store.records)
         try:
             store.begin()

@@ -37,6 +37,7 @@ def test_settings_that_are_younger_than_the_folder_had_their_defaults(
 ) -> None:
     config = tiny(tmp_path / "out")
     terms.remember(tmp_path / "out", Terms(), config)
+    (tmp_path / "out" / "runs").mkdir()
     path = tmp_path / "out" / "comparison.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     del content["settings"]["precision"], content["settings"]["train.ema"]
@@ -44,6 +45,37 @@ def test_settings_that_are_younger_than_the_folder_had_their_defaults(
     with pytest.raises(RunError, match=r"settings\.precision: 'fp32' there, 'bf16' now"):
         terms.remember(tmp_path / "out", Terms(), replace(config, precision="bf16"))
     terms.remember(tmp_path / "out", Terms(), config)
+
+
+def test_settings_that_make_no_difference_any_more_do_not_block(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny(tmp_path / "out")
+    terms.remember(tmp_path / "out", Terms(), config)
+    (tmp_path / "out" / "runs").mkdir()
+    path = tmp_path / "out" / "comparison.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["settings"]["resident"] = "on"  # as they were compared once
+    path.write_text(json.dumps(content), encoding="utf-8")
+    terms.remember(tmp_path / "out", Terms(), config)
+    content["settings"]["train.colour"] = "red"  # nobody knows what that did
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(RunError, match=r"settings\.train\.colour: 'red' there, None now"):
+        terms.remember(tmp_path / "out", Terms(), config)
+
+
+def test_terms_may_change_until_a_run_has_been_started(tiny: Tiny, tmp_path: Path) -> None:
+    config, out = tiny(tmp_path / "out"), tmp_path / "out"
+    terms.remember(out, Terms(folds=50), config)
+    terms.remember(out, Terms(folds=5), config)
+    assert terms.remembered(out) == Terms(folds=5)
+    (out / "runs").mkdir()
+    with pytest.raises(RunError, match=r"terms\.folds: 5 there, 3 now"):
+        terms.remember(out, Terms(folds=3), config)
+
+
+def test_unknown_strategy_is_refused_at_once(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no strategy 'finte'\. Did you mean 'finite'"):
+        compare(tiny(tmp_path / "out", search={"strategy": "finte"}), Terms())
+    assert not (tmp_path / "out").exists()
 
 
 def test_one_network_by_name_is_refused(tiny: Tiny, tmp_path: Path) -> None:

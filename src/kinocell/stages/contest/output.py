@@ -46,7 +46,7 @@ def everything(
     used = int((videos.splits != UNUSED).sum())
     return {
         "format": FORMAT,
-        "name": Path(config.data).name or "synthetic motions",
+        "name": _name(config, videos),
         "terms": to_plain(terms) | {"budget_text": str(terms.budget)},
         "videos": {
             "classes": len(videos.class_names),
@@ -60,6 +60,12 @@ def everything(
         "settings": shared(config),
         **runs.provenance(device),
     }
+
+
+def _name(config: RunConfig, videos: Manifest) -> str:
+    if config.prepared and not config.data:
+        return videos.root.name
+    return Path(config.data).name or "synthetic motions"
 
 
 def notes(terms: Terms, videos: Manifest, found: Sequence[Values]) -> list[str]:
@@ -85,8 +91,8 @@ def notes(terms: Terms, videos: Manifest, found: Sequence[Values]) -> list[str]:
     said.append(
         "± is the standard deviation over trainings (n - 1). [ ] is the 95 % interval over the "
         "choice of test videos: Wilson's for an accuracy, a paired bootstrap for a difference to "
-        "the searched line. p is McNemar's, on the answers of more than half of the trainings; "
-        "a video on which a line is divided in halves does not count there."
+        "the searched line. p is McNemar's, of several trainings on the share that names each "
+        "video right."
     )
     if terms.genotypes:
         said.append(

@@ -17,10 +17,8 @@ import numpy as np
 from kinocell.learning.statistics import (
     Hits,
     Shares,
-    majority,
     mcnemar,
     paired_bootstrap,
-    undecided,
     wilson_interval,
 )
 from kinocell.stages.contest.choices import Trial
@@ -100,17 +98,16 @@ def numbers(line: Line, searched: Line | None, class_names: Sequence[str]) -> di
 def difference(ours: Sequence[Result], searched: Sequence[Result]) -> dict[str, float]:
     """How much better than the searched networks, with its 95 % interval, and McNemar's p.
 
-    The interval is of the difference of the means over all trainings: test videos are drawn with
-    replacement, each with the share of trainings that name it right, on both sides. McNemar's test
-    takes single answers: those of more than half of the trainings. A video on which one side is
-    divided in halves has none and does not count; else a line of four would lose to one of three.
+    Both are of the difference of the means over all trainings, so that they speak of one thing.
+    For the interval test videos are drawn with replacement, each with the share of trainings that
+    name it right, on both sides; for p, which side has which share is tossed on each video.
     """
     found = paired_bootstrap(video_shares(ours), video_shares(searched), seed=BOOTSTRAP_SEED)
     return {
         "value": found.value,
         "low": found.low,
         "high": found.high,
-        "mcnemar_p": _mcnemar(_hits(ours), _hits(searched)),
+        "mcnemar_p": mcnemar(_hits(ours), _hits(searched)),
     }
 
 
@@ -129,13 +126,6 @@ def video_shares(tested: Sequence[Result]) -> Shares:
 def _hits(tested: Sequence[Result]) -> Hits:
     """`[trainings, videos]`."""
     return np.stack([training.hits for training in tested])
-
-
-def _mcnemar(ours: Hits, searched: Hits) -> float:
-    clear = ~(undecided(ours) | undecided(searched))
-    if not clear.any():
-        return 1.0
-    return mcnemar(majority(ours)[clear], majority(searched)[clear])
 
 
 def _member(member: Member) -> dict[str, Any]:

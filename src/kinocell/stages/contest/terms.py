@@ -15,6 +15,8 @@ from kinocell import runs, settings
 from kinocell.baselines.table import BASELINES
 from kinocell.config import RunConfig, to_dict
 from kinocell.errors import ConfigError, RunError, pick
+from kinocell.space.genotype import Genotype
+from kinocell.strategies.table import STRATEGIES
 
 FORMAT = 1
 NO_DIFFERENCE = {"device", "prepare.workers", "clips.workers", "checkpoint_minutes"} | {
@@ -22,6 +24,8 @@ NO_DIFFERENCE = {"device", "prepare.workers", "clips.workers", "checkpoint_minut
     "resident",
 }
 """Settings that change no result; a comparison that goes on may have others."""
+OWN = {"out", "prepared", "train.epochs"}
+"""Settings that a comparison gives each run itself."""
 MAY_GROW = {"models", "genotypes", "random_genotypes", "seeds", "search_seeds", "runs"}
 """Terms that say who takes part: what is done stays done when they change."""
 
@@ -83,6 +87,8 @@ def check(terms: Terms) -> None:
 
     Raises:
         ConfigError: The first one that is wrong, and what is allowed.
+        GenotypeError: A file that is no genotype.
+        RunError: A run folder that is not tested.
     """
     for name, least in (("random_genotypes", 0), ("seeds", 1), ("search_seeds", 0),
                         ("folds", 0), ("lr_tries", 1)):  # fmt: skip
@@ -104,6 +110,10 @@ def check(terms: Terms) -> None:
     for path in (*terms.genotypes, *terms.runs):
         if not Path(path).exists():
             raise ConfigError(f"{path} does not exist.")
+    for genotype in terms.genotypes:
+        Genotype.load(Path(genotype))
+    for run in terms.runs:
+        runs.stage_summary(Path(run) / "evaluate")
     searched = len(terms.genotypes) or terms.search_seeds
     if not (searched or terms.random_genotypes or terms.models or terms.runs):
         raise ConfigError("Nothing is compared. Name --models, or leave --search-seeds above 0.")
@@ -113,8 +123,9 @@ def check_settings(config: RunConfig) -> None:
     """Refuse settings that the networks of a comparison cannot share.
 
     Raises:
-        ConfigError: One network is named, or batches of whatever size fits.
+        ConfigError: One network is named, no such strategy, or batches of whatever size fits.
     """
+    pick(STRATEGIES, config.search.strategy, "strategy")
     if config.train.model:
         raise ConfigError(
             f"train.model is {config.train.model!r}; a comparison takes the names of its networks "
@@ -148,14 +159,18 @@ def remembered(out: Path) -> Terms | None:
 def remember(out: Path, terms: Terms, config: RunConfig) -> None:
     """Write OUT/comparison.json, or compare with what is there.
 
+    Until a run has been started, all terms may change: those that the videos do not allow (too many
+    folds) are found out only when these are prepared.
+
     Raises:
         RunError: The folder holds a comparison on other terms or with other settings.
     """
     path = out / "comparison.json"
     now = {"terms": _fixed(to_plain(terms)), "settings": shared(config)}
-    if path.exists():
+    if path.exists() and (out / "runs").exists():
         content = _content(path)
-        then = settings.completed(content["settings"], now["settings"])
+        # A folder from before may name settings that are known by now to make no difference.
+        then = _compared(settings.completed(content["settings"], now["settings"]))
         before = {"terms": _fixed(content["terms"]), "settings": then}
         if changed := configs.differences(before, now):
             shown = "; ".join(changed[:5]) + ("; ..." if len(changed) > 5 else "")
@@ -169,9 +184,11 @@ def remember(out: Path, terms: Terms, config: RunConfig) -> None:
 
 def shared(config: RunConfig) -> dict[str, Any]:
     """The settings that all runs share, by full name, as far as they change results."""
-    flat = settings.flat(to_dict(config))
-    own = {"out", "prepared", "train.epochs"}
-    return {key: value for key, value in flat.items() if key not in NO_DIFFERENCE | own}
+    return _compared(settings.flat(to_dict(config)))
+
+
+def _compared(flat: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in flat.items() if key not in NO_DIFFERENCE | OWN}
 
 
 def _fixed(terms: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,14 +21,16 @@
     return +(value / factor).toPrecision(2) + unit;
   }
 
-  // 1, 2, 5, 10, ... where the range is narrow, whole powers of ten where it is wide.
+  // Powers of ten, and as many between them as it takes for three on the axis.
   function logTicks(low, high) {
-    const wide = Math.log10(high / low) > 2;
-    const found = [];
+    const powers = [];
     for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++) {
-      for (const digit of wide ? [1] : [1, 2, 5]) found.push(digit * 10 ** power);
+      powers.push(10 ** power);
     }
-    return found.filter((tick) => tick >= low && tick <= high);
+    const between = [[1], [1, 2, 5], [1, 1.5, 2, 3, 4, 5, 6, 8]].map((digits) => powers
+      .flatMap((power) => digits.map((digit) => digit * power))
+      .filter((tick) => tick >= low && tick <= high));
+    return between.find((ticks) => ticks.length >= 3) ?? between.at(-1);
   }
 
   function shareTicks(low, high) {

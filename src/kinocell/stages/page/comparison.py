@@ -28,7 +28,7 @@ HEADS = (
         "num",
         "points above (+) or below (-) the searched line, with the 95 % interval",
     ),
-    ("p", "num", "McNemar, on the answers of more than half of the trainings"),
+    ("p", "num", "McNemar's test, on the share of trainings that name each video right"),
     ("parameters", "num", ""),
     ("MiB", "num", "fp32 weights"),
     ("MACs", "num", "multiply-adds of one clip"),
