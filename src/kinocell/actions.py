@@ -56,6 +56,8 @@ def sweep(request: Request) -> None:
     plan = read_plan(
         Path(request.words[0]), {name: VERBS[name].visible(RunConfig()) for name in RESULTS}
     )
+    if not (request.own["resume"] or request.own["status"]):
+        stage.check_new(plan)
     if request.own["dry_run"]:
         result("\n".join(stage.commands(plan)))
     elif request.own["status"]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kinocell import runs
-from kinocell.config import RunConfig, to_dict
+from kinocell.config import RunConfig, lasting
 from kinocell.config_checks import check
 from kinocell.console import say
 from kinocell.data.clips import open_prepared
@@ -54,6 +54,8 @@ def compare(config: RunConfig, on: Terms, workers: Workers | None = None) -> Pat
             table and no error.
         KeyboardInterrupt: After Ctrl-C, when all runs have ended.
     """
+    if not config.resume:
+        terms.check_new(Path(config.out))
     contest = opened(config, on, workers or Workers())
     try:
         _searches_and_paces(contest)
@@ -77,7 +79,7 @@ def opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
     device = device_name(choose_device(config.device))
     runs.write_json(
         out / "config.json",
-        {"format": runs.FORMAT, "config": to_dict(config), **runs.provenance(device)},
+        {"format": runs.FORMAT, "config": lasting(config), **runs.provenance(device)},
     )
     whole = open_prepared(_prepared(config, workers), config.split)
     for folder in on.runs:

@@ -70,6 +70,19 @@ def sweep(
     return page
 
 
+def check_new(plan: Plan) -> None:
+    """Where nothing may be gone on with: refuse a folder in which a sweep was begun.
+
+    Raises:
+        RunError: One was; nothing is changed.
+    """
+    if (plan.out / "sweep.json").exists():
+        raise RunError(
+            f"{plan.out} holds a sweep, and --no-resume asks for a new start. Name another folder, "
+            f"`out`, in {plan.file}, or leave --no-resume out to go on."
+        )
+
+
 def submit(plan: Plan, jobs: int) -> list[str]:
     """Submit Slurm jobs that carry out a plan; returns their numbers.
 

@@ -13,7 +13,7 @@ from typing import Any
 from kinocell import config as configs
 from kinocell import runs, settings
 from kinocell.baselines.table import BASELINES
-from kinocell.config import RunConfig, to_dict
+from kinocell.config import RunConfig, lasting
 from kinocell.errors import ConfigError, RunError, pick
 
 FORMAT = 1
@@ -145,6 +145,19 @@ def remembered(out: Path) -> Terms | None:
     return Terms(**values | {"budget": Budget(**content["terms"]["budget"])})
 
 
+def check_new(out: Path) -> None:
+    """Where nothing may be gone on with: refuse a folder in which a comparison was begun.
+
+    Raises:
+        RunError: One was; nothing is changed.
+    """
+    if (out / "comparison.json").exists():
+        raise RunError(
+            f"{out} holds a comparison, and --no-resume asks for a new start. Choose another "
+            "--out, or leave --no-resume out to go on."
+        )
+
+
 def remember(out: Path, terms: Terms, config: RunConfig) -> None:
     """Write OUT/comparison.json, or compare with what is there.
 
@@ -169,7 +182,7 @@ def remember(out: Path, terms: Terms, config: RunConfig) -> None:
 
 def shared(config: RunConfig) -> dict[str, Any]:
     """The settings that all runs share, by full name, as far as they change results."""
-    flat = settings.flat(to_dict(config))
+    flat = settings.flat(lasting(config))
     own = {"out", "prepared", "train.epochs"}
     return {key: value for key, value in flat.items() if key not in NO_DIFFERENCE | own}
 

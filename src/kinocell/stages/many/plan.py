@@ -30,7 +30,7 @@ RESULTS = {
     "train": ("train/done.json",),
 }
 """Files that are there when the verb is done in a run folder."""
-NOT_SWEPT = {"out", "config", "preset", "print_config", "debug", "help"}
+NOT_SWEPT = {"out", "config", "preset", "print_config", "resume", "debug", "help"}
 NO_DIFFERENCE = {"out", "prepared", "device", "prepare.workers", "clips.workers"}
 """Settings that do not change a result; a sweep that goes on may have others."""
 KEYS = (
@@ -126,7 +126,7 @@ def read_plan(file: Path, verbs: Mapping[str, Sequence[Option]]) -> Plan:
         if preparation:
             preparations.setdefault(preparation.name, preparation)
         planned[name.casefold()] = sheet.run(name, base, varied, preparation)
-    shared = settings.flat(configs.to_dict(sheet.resolved(base)))
+    shared = settings.flat(configs.lasting(sheet.resolved(base)))
     own = {key: value for key, value in base.items() if key not in shared}
     return Plan(
         file=file,
