@@ -135,6 +135,7 @@ VERBS: dict[str, Verb] = {
                 help="Go on with what is there. Off, a sweep that was begun before is refused.",
             ),
         ),
+        many=True,
         words="FILE",
         examples=(
             ("kinocell sweep sweep.yaml --dry-run", "docs/many_runs.md shows such a file"),
@@ -147,6 +148,7 @@ VERBS: dict[str, Verb] = {
         action=actions.compare,
         summary="Baselines, searched and random modules on the same terms: a table.",
         settings=("*",),
+        many=True,
         own=(
             *COMPARING,
             Option(key="dry_run", kind=bool, help="Say what it will cost, from measured steps."),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kinocell import config as configs
-from kinocell import runs, settings
+from kinocell import ranks, runs, settings
 from kinocell.baselines.table import BASELINES
 from kinocell.config import RunConfig, lasting
 from kinocell.errors import ConfigError, RunError, pick
@@ -159,25 +159,29 @@ def check_new(out: Path) -> None:
 
 
 def remember(out: Path, terms: Terms, config: RunConfig) -> None:
-    """Write OUT/comparison.json, or compare with what is there.
+    """Write OUT/comparison.json, or compare with what is there. Of several processes, the first
+    writes.
 
     Raises:
         RunError: The folder holds a comparison on other terms or with other settings.
     """
     path = out / "comparison.json"
-    now = {"terms": _fixed(to_plain(terms)), "settings": shared(config)}
-    if path.exists():
-        content = _content(path)
-        then = settings.completed(content["settings"], now["settings"])
-        before = {"terms": _fixed(content["terms"]), "settings": then}
-        if changed := configs.differences(before, now):
-            shown = "; ".join(changed[:5]) + ("; ..." if len(changed) > 5 else "")
-            raise RunError(
-                f"{out} holds a comparison on other terms ({shown}). Choose another --out; models, "
-                "genotypes and seeds may be added, what all runs share may not change."
-            )
     content = {"format": FORMAT, "terms": to_plain(terms), "settings": shared(config)}
-    runs.write_json(path, content | runs.provenance())
+    content |= runs.provenance()
+    if not path.exists() and runs.write_json_once(path, content):
+        return
+    now = {"terms": _fixed(to_plain(terms)), "settings": shared(config)}
+    there = _content(path)
+    then = settings.completed(there["settings"], now["settings"])
+    before = {"terms": _fixed(there["terms"]), "settings": then}
+    if changed := configs.differences(before, now):
+        shown = "; ".join(changed[:5]) + ("; ..." if len(changed) > 5 else "")
+        raise RunError(
+            f"{out} holds a comparison on other terms ({shown}). Choose another --out; models, "
+            "genotypes and seeds may be added, what all runs share may not change."
+        )
+    if ranks.here().is_first:
+        runs.write_json(path, content)
 
 
 def shared(config: RunConfig) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO
 
-from kinocell import locks
+from kinocell import locks, ranks
 from kinocell.console import duration, say
 from kinocell.data.workers import num_cores
 from kinocell.stages.many import attempts
@@ -113,6 +113,12 @@ class Pool:
         self._watch = Watch(self._pace.stale_seconds)
         self._forgiven = {r.name: len(attempts.attempts(r.folder)) for r in runs} if again else {}
         self._slots: list[_Slot] = []
+        here = ranks.here()
+        self._speaks = here.world > 1 and here.is_first
+        made = (attempt for run in runs for attempt in attempts.attempts(run.folder))
+        self._told = (
+            {attempt.path for attempt in made if attempt.outcome} if self._speaks else set()
+        )
         self.settled: dict[str, State] = {}
         """Runs that need no more work."""
 
@@ -139,7 +145,8 @@ class Pool:
                 return
             free = len(self._slots) < self._workers
             # A scan that has claimed something is followed by another: more may be free.
-            if ended or (free and now - looked >= self._pace.look_seconds):
+            due = now - looked >= self._pace.look_seconds
+            if ended or (due and (free or self._speaks)):
                 claimed, newly = self._look()
                 looked = -float("inf") if claimed else now
                 yield from newly
@@ -158,6 +165,8 @@ class Pool:
             if run.name in self.settled or run.name in mine:
                 continue
             made = attempts.attempts(run.folder)
+            if self._speaks:
+                self._tell_of_others(run, made)
             state = self._state(run, made)
             if state in ("done", "failed", "blocked"):
                 self.settled[run.name] = state
@@ -189,19 +198,13 @@ class Pool:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **self._threads()},
+            env=_environment(self._workers),
             start_new_session=True,  # Ctrl-C reaches the pool alone, which passes it on gently
         )
         self._slots.append(
             _Slot(run=run, claim=own, process=process, log=log, start=time.monotonic())
         )
         own.started(process.pid)
-
-    def _threads(self) -> dict[str, str]:
-        """Each run's share of the cores, unless somebody has already decided."""
-        if "OMP_NUM_THREADS" in os.environ:
-            return {}
-        return {"OMP_NUM_THREADS": str(max(1, num_cores() // self._workers))}
 
     def _reap(self) -> bool:
         """Write down what has ended; True where anything has."""
@@ -212,10 +215,18 @@ class Pool:
             code = slot.process.returncode
             asked = slot.asked and not slot.lost
             outcome = "done" if code == 0 else "stopped" if asked or slot.lost else "crashed"
-            seconds = time.monotonic() - slot.start
-            attempt = slot.claim.end(code, outcome, seconds)
-            _tell(self._label, slot.run, attempt, seconds)
+            attempt = slot.claim.end(code, outcome, time.monotonic() - slot.start)
+            self._told.add(attempt.path)
+            _tell(self._label, slot.run, attempt)
         return bool(ended)
+
+    def _tell_of_others(self, run: Run, made: Sequence[Attempt]) -> None:
+        """The other processes of this run of kinocell are silent: say how theirs have ended."""
+        mine = [slot.claim.path for slot in self._slots]
+        for attempt in made:
+            if attempt.outcome and attempt.path not in self._told | set(mine):
+                self._told.add(attempt.path)
+                _tell(self._label, run, attempt)
 
     def _touch(self) -> None:
         for slot in self._slots:
@@ -264,9 +275,24 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _tell(label: str, run: Run, attempt: Attempt, seconds: float) -> None:
+def _environment(workers: int) -> dict[str, str]:
+    """What a run is started with: no place among our processes, our GPU, its share of the cores.
+
+    The number of threads is left alone where somebody has decided it.
+    """
+    here = ranks.here()
+    own = {**ranks.apart(os.environ), "PYTHONUNBUFFERED": "1"}
+    if here.world > 1:
+        from kinocell.learning.device import own_gpu  # torch, which a pool does without else
+
+        own |= own_gpu(os.environ)
+    share = max(1, num_cores() // (workers * here.local_world))
+    return {"OMP_NUM_THREADS": str(share)} | own
+
+
+def _tell(label: str, run: Run, attempt: Attempt) -> None:
     if attempt.outcome == "done":
-        say(f"{label}: {run.name} done in {duration(seconds)}")
+        say(f"{label}: {run.name} done in {duration(attempt.record['seconds'])}")
         return
     code = attempt.record["exit_code"]
     reason = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
