@@ -329,3 +329,42 @@ def test_run_goes_before_its_pool_where_memory_runs_out(planned: Planned, tmp_pa
     plan = planned({"run": (sys.executable, "-S", "-c", show)})
     sweep(plan, pace=QUICK)
     assert int((plan.out / "run/attempts/1.log").read_text()) == 1000
+
+
+HEARS = """
+import sys
+from pathlib import Path
+from kinocell.signals import handled, whole_steps
+import time
+with handled(), whole_steps() as asked:
+    Path(sys.argv[1]).touch()
+    end = time.monotonic() + 60
+    while not asked.checkpoint and time.monotonic() < end:
+        time.sleep(0.01)
+    assert asked.checkpoint
+Path(sys.argv[2]).touch()
+"""
+
+
+@pytest.mark.parametrize("moment", ["claimed", "ready"])
+def test_notice_of_a_scheduler_reaches_the_runs_whenever_it_comes(
+    moment: str, planned: Planned, worker: Worker, tmp_path: Path
+) -> None:
+    """Also one that is only about to start, which SIGUSR1 would end."""
+    ready, heard = tmp_path / "ready", tmp_path / "heard"
+    plan = planned({"hears": (sys.executable, "-c", HEARS, str(ready), str(heard))})
+    (run,) = plan.runs
+
+    def it_is_time() -> bool:
+        made = attempts.attempts(run.folder)
+        started = bool(made) and len(made[0].record.get("processes", ())) == 2
+        return started if moment == "claimed" else ready.exists()
+
+    with worker(plan) as process:
+        wait_until(it_is_time)
+        process.send_signal(signal.SIGUSR1)
+        assert process.wait(timeout=60) == 0
+        assert process.stderr is not None
+        assert "sweep: 1 run(s) write their checkpoints and go on." in process.stderr.read()
+    assert heard.exists()
+    assert outcomes(run.folder) == ["done"]

@@ -24,6 +24,8 @@ from kinocell.stages.many import attempts
 from kinocell.stages.many.attempts import Attempt, Claim, State, Watch
 from kinocell.stages.many.plan import Run
 
+NOTICES = (signal.SIGUSR1,) if sys.platform != "win32" else ()
+"""What asks for checkpoints; passed on to the runs."""
 LEASH = Path(__file__).with_name("leash.py")
 
 
@@ -42,15 +44,20 @@ class Pace:
 
 
 class Stop:
-    """Ctrl-C and SIGTERM, remembered instead of obeyed; use as `with Stop() as stop`."""
+    """Ctrl-C and SIGTERM, remembered instead of obeyed; use as `with Stop() as stop`.
+
+    SIGUSR1 too, which asks for checkpoints.
+    """
 
     def __init__(self) -> None:
         self.signals: list[int] = []
-        """Those that came so far."""
+        """Those that came so far and ask for an end."""
+        self.checkpoint = False
+        """Whether checkpoints are asked for."""
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Stop:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, *NOTICES):
             self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -59,7 +66,10 @@ class Stop:
             signal.signal(number, handler)
 
     def _note(self, number: int, _: FrameType | None) -> None:
-        self.signals.append(number)
+        if number in NOTICES:
+            self.checkpoint = True
+        else:
+            self.signals.append(number)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -143,6 +153,9 @@ class Pool:
                 self._touch()
             if self._stop.signals:
                 return
+            if self._stop.checkpoint:
+                self._stop.checkpoint = False
+                self._pass_on_notice()
             free = len(self._slots) < self._workers
             # A scan that has claimed something is followed by another: more may be free.
             due = now - looked >= self._pace.look_seconds
@@ -193,14 +206,15 @@ class Pool:
 
     def _start(self, run: Run, own: Claim) -> None:
         log = own.log.open("wb")
-        process = subprocess.Popen(
-            argv(run.command),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=_environment(self._workers),
-            start_new_session=True,  # Ctrl-C reaches the pool alone, which passes it on gently
-        )
+        with _notices_wait():
+            process = subprocess.Popen(
+                argv(run.command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=_environment(self._workers),
+                start_new_session=True,  # Ctrl-C reaches the pool alone, which passes it on gently
+            )
         self._slots.append(
             _Slot(run=run, claim=own, process=process, log=log, start=time.monotonic())
         )
@@ -234,6 +248,13 @@ class Pool:
                 slot.lost = True
                 say(f"{self._label}: {slot.run.name} is being done elsewhere; stopped here.")
                 slot.process.terminate()
+
+    def _pass_on_notice(self) -> None:
+        """Ask the runs for checkpoints; they go on."""
+        say(f"{self._label}: {len(self._slots)} run(s) write their checkpoints and go on.")
+        for slot in self._slots:
+            for number in NOTICES:
+                slot.process.send_signal(number)
 
     def _end_all(self) -> None:
         """Ask the runs to end, wait for their checkpoints; after a second signal do not wait."""
@@ -273,6 +294,22 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         return
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _notices_wait() -> Iterator[None]:
+    """What is started in the block hears notices when it is ready (`signals.handled`).
+
+    Until then one would end it, as a scheduler's does that is sent to all processes of a job.
+    """
+    if not NOTICES:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, NOTICES)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _environment(workers: int) -> dict[str, str]:
