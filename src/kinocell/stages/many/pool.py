@@ -5,28 +5,21 @@ What a claim is, is in `attempts.py`. Any number of pools may work on the same f
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO
 
 from kinocell import locks, ranks
 from kinocell.console import duration, say
-from kinocell.data.workers import num_cores
+from kinocell.signals import CHECKPOINTS
 from kinocell.stages.many import attempts
 from kinocell.stages.many.attempts import Attempt, Claim, State, Watch
 from kinocell.stages.many.plan import Run
-
-NOTICES = (signal.SIGUSR1,) if sys.platform != "win32" else ()
-"""What asks for checkpoints; passed on to the runs."""
-LEASH = Path(__file__).with_name("leash.py")
+from kinocell.stages.many.start import kill, started
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +50,7 @@ class Stop:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Stop:
-        for number in (signal.SIGINT, signal.SIGTERM, *NOTICES):
+        for number in (signal.SIGINT, signal.SIGTERM, *CHECKPOINTS):
             self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -66,7 +59,7 @@ class Stop:
             signal.signal(number, handler)
 
     def _note(self, number: int, _: FrameType | None) -> None:
-        if number in NOTICES:
+        if number in CHECKPOINTS:
             self.checkpoint = True
         else:
             self.signals.append(number)
@@ -206,15 +199,7 @@ class Pool:
 
     def _start(self, run: Run, own: Claim) -> None:
         log = own.log.open("wb")
-        with _notices_wait():
-            process = subprocess.Popen(
-                argv(run.command),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=_environment(self._workers),
-                start_new_session=True,  # Ctrl-C reaches the pool alone, which passes it on gently
-            )
+        process = started(run.command, log, workers=self._workers)
         self._slots.append(
             _Slot(run=run, claim=own, process=process, log=log, start=time.monotonic())
         )
@@ -253,7 +238,7 @@ class Pool:
         """Ask the runs for checkpoints; they go on."""
         say(f"{self._label}: {len(self._slots)} run(s) write their checkpoints and go on.")
         for slot in self._slots:
-            for number in NOTICES:
+            for number in CHECKPOINTS:
                 slot.process.send_signal(number)
 
     def _end_all(self) -> None:
@@ -270,61 +255,12 @@ class Pool:
         while self._slots:
             if len(self._stop.signals) > 1:
                 for slot in self._slots:
-                    _kill(slot.process)
+                    kill(slot.process)
             self._reap()
             if time.monotonic() - touched >= self._pace.touch_seconds:
                 touched = time.monotonic()
                 self._touch()
             time.sleep(self._pace.poll_seconds)
-
-
-def argv(command: Sequence[str]) -> list[str]:
-    """What is started for a command: this very kinocell, which ends when its pool does."""
-    own = [sys.executable, "-m", *command] if command[0] == "kinocell" else list(command)
-    if sys.platform != "linux":
-        return own
-    # -I -S: the leash needs nothing that is installed, and is gone before the command starts.
-    return [sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), *own]
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a run and its helpers at once."""
-    if sys.platform == "win32":
-        process.kill()
-        return
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-@contextlib.contextmanager
-def _notices_wait() -> Iterator[None]:
-    """What is started in the block hears notices when it is ready (`signals.handled`).
-
-    Until then one would end it, as a scheduler's does that is sent to all processes of a job.
-    """
-    if not NOTICES:
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, NOTICES)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _environment(workers: int) -> dict[str, str]:
-    """What a run is started with: no place among our processes, our GPU, its share of the cores.
-
-    The number of threads is left alone where somebody has decided it.
-    """
-    here = ranks.here()
-    own = {**ranks.apart(os.environ), "PYTHONUNBUFFERED": "1"}
-    if here.world > 1:
-        from kinocell.learning.device import own_gpu  # torch, which a pool does without else
-
-        own |= own_gpu(os.environ)
-    share = max(1, num_cores() // (workers * here.local_world))
-    return {"OMP_NUM_THREADS": str(share)} | own
 
 
 def _tell(label: str, run: Run, attempt: Attempt) -> None:
