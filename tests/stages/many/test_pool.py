@@ -101,12 +101,15 @@ def test_signal_ends_the_runs_gently_and_the_same_sweep_goes_on(
 ) -> None:
     gentle = (
         sys.executable, "-c",
-        "import signal, sys, time\n"
-        f"signal.signal(signal.SIGTERM, lambda *_: (open({str(tmp_path / 'saved')!r}, 'w'), "
-        "sys.exit(143)))\n"
-        f"open({str(tmp_path / 'ready')!r}, 'w')\n"
+        "import pathlib, signal, sys, time\n"
+        # Noted, not raised: an exception may come where Python ignores every one.
+        "asked = []\n"
+        "signal.signal(signal.SIGTERM, lambda *_: asked.append(1))\n"
+        f"pathlib.Path({str(tmp_path / 'ready')!r}).touch()\n"
         # Short sleeps: a signal between Python's last look and the sleep waits for its end.
-        "while True: time.sleep(0.05)",
+        "while not asked: time.sleep(0.05)\n"
+        f"pathlib.Path({str(tmp_path / 'saved')!r}).touch()\n"
+        "sys.exit(143)",
     )  # fmt: skip
     plan = planned({"gentle": gentle, "later": program("later", tmp_path, 0)})
     with worker(plan) as process:
