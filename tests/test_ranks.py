@@ -14,6 +14,7 @@ from kinocell.data import clips
 from kinocell.errors import ConfigError, RankError, RunError, SaidElsewhereError
 from kinocell.learning.device import choose_device, own_gpu
 from kinocell.locks import only_run
+from kinocell.stages.many import start
 
 
 @pytest.fixture
@@ -102,6 +103,18 @@ def test_program_of_its_own_sees_the_gpu_of_its_process_alone(
     assert own_gpu({"CUDA_VISIBLE_DEVICES": "5"}) == {"CUDA_VISIBLE_DEVICES": "5"}  # shared
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert own_gpu({}) == {}
+
+
+@pytest.mark.usefixtures("second_of_four")
+def test_runs_that_processes_start_share_the_cores_of_their_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(start, "num_cores", lambda: 8)
+    assert start.environment(workers=2)["OMP_NUM_THREADS"] == "2"  # two processes, two runs each
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert start.environment(workers=2)["OMP_NUM_THREADS"] == "3"
+    assert "RANK" not in start.environment(workers=2)
 
 
 def test_process_that_is_alone_leaves_the_gpus_as_they_are(

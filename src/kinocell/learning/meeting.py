@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -72,6 +73,7 @@ def first_then_others(action: Callable[[], Value]) -> Value:
     here = ranks.here()
     if here.world == 1:
         return action()
+    key = f"first/{next(_turns())}"
     with all_met():
         board = notes()
     if here.is_first:
@@ -81,15 +83,21 @@ def first_then_others(action: Callable[[], Value]) -> Value:
             note = "through"
         finally:
             with all_met():
-                board.set("first", note)
+                board.set(key, note)
         return value
     with all_met():
-        while not board.check(["first"]):
+        while not board.check([key]):
             time.sleep(POLL_SECONDS)
-        failed = board.get("first") == b"failed"
+        failed = board.get(key) == b"failed"
     if failed:
         raise SaidElsewhereError("The first process of this run has failed, and has said why.")
     return action()
+
+
+@functools.cache
+def _turns() -> Iterator[int]:
+    """Numbers for what the first does before the others, which all come to in the same order."""
+    return itertools.count()
 
 
 def _welcome_all(store: Any, world: int) -> str:

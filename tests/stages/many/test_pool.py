@@ -304,7 +304,7 @@ def test_run_whose_results_are_there_is_not_started(tmp_path: Path) -> None:
 def test_runs_share_the_cores(
     planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kinocell.stages.many.pool.num_cores", lambda: 8)
+    monkeypatch.setattr("kinocell.stages.many.start.num_cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     show = (sys.executable, "-c", "import os; print(os.environ['OMP_NUM_THREADS'])")
     plan = planned({"a": show, "b": show})

@@ -221,9 +221,8 @@ class Pool:
 
     def _tell_of_others(self, run: Run, made: Sequence[Attempt]) -> None:
         """The other processes of this run of kinocell are silent: say how theirs have ended."""
-        mine = [slot.claim.path for slot in self._slots]
         for attempt in made:
-            if attempt.outcome and attempt.path not in self._told | set(mine):
+            if attempt.outcome and attempt.path not in self._told:
                 self._told.add(attempt.path)
                 _tell(self._label, run, attempt)
 

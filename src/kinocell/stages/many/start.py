@@ -35,7 +35,7 @@ def started(command: Sequence[str], log: BinaryIO, *, workers: int) -> subproces
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=_environment(workers),
+            env=environment(workers),
             start_new_session=True,  # Ctrl-C reaches the pool alone, which passes it on gently
         )
 
@@ -74,7 +74,7 @@ def _notices_wait() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _environment(workers: int) -> dict[str, str]:
+def environment(workers: int) -> dict[str, str]:
     """What a run is started with: no place among our processes, our GPU, its share of the cores.
 
     The number of threads is left alone where somebody has decided it.
