@@ -37,7 +37,7 @@ FAST: dict[str, Any] = {"search": {"epochs": 1}, "train": {"epochs": 1}}
 ON = Terms(random_genotypes=1, seeds=1, search_seeds=1, budget=Budget(epochs=1), lr_tries=2)
 OF_ON = ("--random-genotypes", "1", "--seeds", "1", "--search-seeds", "1", "--lr-tries", "2",
          "--budget", "epochs=1")  # fmt: skip
-EPOCHS = 120
+EPOCHS = 40
 TWO = Terms(random_genotypes=2, seeds=1, search_seeds=0, budget=Budget(epochs=EPOCHS), lr_tries=1)
 OF_TWO = ("--random-genotypes", "2", "--seeds", "1", "--search-seeds", "0", "--lr-tries", "1",
           "--budget", f"epochs={EPOCHS}")  # fmt: skip
