@@ -64,6 +64,13 @@ def test_help_of_a_verb_ends_with_examples_that_can_be_typed(
         )
 
 
+def test_help_says_what_torchrun_is_for(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, verb in verbs.VERBS.items():
+        assert cli.main([name, "--help"]) == cli.DONE
+        assert (f"torchrun ... -m kinocell {name}," in capsys.readouterr().out) == verb.many
+    assert {n for n, v in verbs.VERBS.items() if v.many} == {"search", "train", "compare", "sweep"}
+
+
 def test_help_of_a_verb_shows_every_setting_that_it_uses(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -188,8 +188,8 @@ def test_the_readmes_commands_run(
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 @pytest.mark.parametrize("moment", ["synthetic: rendering", "search: ", "train: "])
-def test_ctrl_c_stops_with_one_line_and_the_same_command_goes_on(
-    moment: str, tmp_path: Path
+def test_ctrl_c_stops_with_one_line_and_the_same_command_goes_on_bit_for_bit(
+    moment: str, tmp_path: Path, run_folder: Path
 ) -> None:
     typed = ["run", "--out", str(tmp_path / "run"), *TINY]
     command = [sys.executable, "-m", "kinocell", *typed]
@@ -207,6 +207,8 @@ def test_ctrl_c_stops_with_one_line_and_the_same_command_goes_on(
     assert "Traceback" not in rest
     assert rest.endswith("kinocell: stopped. Run the same command again to go on from here.\n")
     assert cli.main(typed) == cli.DONE
+    for name in ("search/alphas.jsonl", "train/best.safetensors", "train/last.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (run_folder / name).read_bytes(), name
 
 
 def test_module_found_elsewhere_can_be_trained(

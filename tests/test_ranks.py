@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from kinocell import cli, ranks
 from kinocell.console import result, say
 from kinocell.data import clips
 from kinocell.errors import ConfigError, RankError, RunError, SaidElsewhereError
-from kinocell.learning.device import choose_device
+from kinocell.learning.device import choose_device, own_gpu
 from kinocell.locks import only_run
+from kinocell.stages.many import start
 
 
 @pytest.fixture
@@ -78,8 +80,48 @@ def test_verb_of_one_process_is_refused_by_several(
     monkeypatch.setenv("RANK", "0")
     assert cli._main(["prepare", "--out", str(tmp_path / "run")]) == cli.USAGE
     said = capsys.readouterr().err
-    assert "`kinocell prepare` is done by one process, not by 4; torchrun is for search, " in said
+    assert "`kinocell prepare` is done by one process, not by 4; torchrun is for" in said
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("second_of_four")
+def test_program_of_its_own_is_told_no_place() -> None:
+    others = {"PATH": "/bin", "OMP_NUM_THREADS": "3", "LOCAL_FOLDER": "here"}
+    told = {"TORCHELASTIC_RUN_ID": "none", "ROLE_NAME": "default", "GROUP_RANK": "1"}
+    assert ranks.apart(os.environ | others | told).items() >= others.items()
+    assert not ranks.apart(os.environ | told).keys() & {*ranks.PLACES, *told}
+
+
+@pytest.mark.usefixtures("second_of_four")
+def test_program_of_its_own_sees_the_gpu_of_its_process_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert own_gpu({}) == {"CUDA_VISIBLE_DEVICES": "1"}  # the second process of this machine
+    assert own_gpu({"CUDA_VISIBLE_DEVICES": "5,GPU-7f"}) == {"CUDA_VISIBLE_DEVICES": "GPU-7f"}
+    assert own_gpu({"CUDA_VISIBLE_DEVICES": "5"}) == {"CUDA_VISIBLE_DEVICES": "5"}  # shared
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert own_gpu({}) == {}
+
+
+@pytest.mark.usefixtures("second_of_four")
+def test_runs_that_processes_start_share_the_cores_of_their_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(start, "num_cores", lambda: 8)
+    assert start.environment(workers=2)["OMP_NUM_THREADS"] == "2"  # two processes, two runs each
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert start.environment(workers=2)["OMP_NUM_THREADS"] == "3"
+    assert "RANK" not in start.environment(workers=2)
+
+
+def test_process_that_is_alone_leaves_the_gpus_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert own_gpu({"CUDA_VISIBLE_DEVICES": "5,6"}) == {}
 
 
 @pytest.mark.usefixtures("second_of_four")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -62,6 +65,28 @@ def test_json_comes_back(tmp_path: Path) -> None:
     value = {"class": "Händstand \u2028", "scores": [1, 0.5, None]}
     runs.write_json(tmp_path / "a.json", value)
     assert runs.read_json(tmp_path / "a.json", "scores") == value
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_all_who_write_a_file_once_at_the_same_moment_one_does(
+    links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not links:  # some file systems have none; there nobody is promised who is first
+        monkeypatch.setattr(os, "link", no_links)
+    path, ready = tmp_path / "new" / "once.json", threading.Barrier(8 if links else 1)
+
+    def write(number: int) -> bool:
+        ready.wait()
+        return runs.write_json_once(path, {"by": number})
+
+    with ThreadPoolExecutor(8 if links else 1) as pool:
+        done = list(pool.map(write, range(8)))
+    assert done.count(True) == 1
+    assert runs.read_json(path, "a file") == {"by": done.index(True)}
+    assert [file.name for file in path.parent.iterdir()] == ["once.json"]
 
 
 def test_missing_json_says_what_it_should_hold(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kinocell import options as opts
-from kinocell import presets, recipes
+from kinocell import presets, ranks, recipes
 from kinocell.config import RunConfig, SynthConfig
 from kinocell.console import result, say
 from kinocell.errors import KinocellError, VideoError, did_you_mean
@@ -56,6 +56,11 @@ def sweep(request: Request) -> None:
     plan = read_plan(
         Path(request.words[0]), {name: VERBS[name].visible(RunConfig()) for name in RESULTS}
     )
+    looks = request.own["dry_run"] or request.own["status"] or request.own["slurm"]
+    if looks and not ranks.here().is_first:
+        return  # done by one process
+    if not (request.own["resume"] or request.own["status"]) and ranks.here().is_first:
+        stage.check_new(plan)
     if request.own["dry_run"]:
         result("\n".join(stage.commands(plan)))
     elif request.own["status"]:
@@ -69,6 +74,8 @@ def sweep(request: Request) -> None:
 def compare(request: Request) -> None:
     if request.own["dry_run"] and request.own["status"]:
         raise UsageError("--dry-run and --status: choose one.")
+    if (request.own["dry_run"] or request.own["status"]) and not ranks.here().is_first:
+        return  # a look is taken by one process
     from kinocell.stages.compare import compare, status
     from kinocell.stages.contest.estimate import costs
     from kinocell.stages.contest.terms import Terms

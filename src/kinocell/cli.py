@@ -160,6 +160,8 @@ def _help(name: str) -> str:
     lines = [f"usage: kinocell {name} {verb.words}".rstrip() + " [options]", "", verb.summary]
     if verb.settings:
         lines += ["[values] are the defaults; a run folder that exists brings its own."]
+    if verb.many:
+        lines += [f"On several devices: torchrun ... -m kinocell {name}, docs/many_devices.md."]
     lines += ["", "options:", *opts.help_lines(single, visible, verb.section)]
     for section, options in groups.items():
         title = opts.paragraph(f"{section}: {opts.section_doc(section)}")

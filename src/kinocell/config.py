@@ -345,6 +345,10 @@ class RunConfig:
     deterministic: bool = False
     """On a GPU, the same bits every time, at the price of speed. A CPU does so anyway."""
 
+    resume: bool = True
+    """Go on with what the folder holds, and skip what is done. Off, a folder in which this was
+    begun before is refused."""
+
     sync_bn: bool = False
     """With torchrun, batch norms see the whole batch; else each process's sees its own part."""
 
@@ -367,6 +371,11 @@ def whole_number(value: int | Literal["auto"]) -> int:
 def to_dict(config: Any) -> dict[str, Any]:
     """A config as plain values, ready for JSON."""
     return dataclasses.asdict(config)
+
+
+def lasting(config: RunConfig) -> dict[str, Any]:
+    """The settings that a folder remembers: all but those that are about one command."""
+    return {name: value for name, value in to_dict(config).items() if name != "resume"}
 
 
 def from_dict(kind: type[Config], values: Mapping[str, Any], where: str) -> Config:

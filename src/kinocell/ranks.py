@@ -6,10 +6,17 @@ Only what stands in the environment; how the processes talk is `learning/paralle
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun sets, and what anybody else who starts such processes has to set."""
+PLACES = (
+    *(*NEEDED, "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE"),
+    *("ROLE_RANK", "ROLE_NAME", "ROLE_WORLD_SIZE"),
+)
+ELASTIC = "TORCHELASTIC_"
+"""With the names that begin so: all that torchrun tells a process of its place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +36,15 @@ class Rank:
     def is_first(self) -> bool:
         """Whether this is the one that writes and talks."""
         return self.number == 0
+
+
+def apart(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment for a program that is a run of its own, and none of these processes."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name not in PLACES and not name.startswith(ELASTIC)
+    }
 
 
 def here() -> Rank:

@@ -23,6 +23,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -42,7 +43,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     Raises:
         RunError: The disk is full or the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -56,6 +57,11 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    # Containers that share a folder may have the same process numbers.
+    return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
 
 
 def sync_folder(folder: Path) -> None:
@@ -88,6 +94,30 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically, indented, readable by people."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_json_once(path: Path, value: Any) -> bool:
+    """Write JSON where there is no such file yet; of all who try at once, on any machine, one does.
+
+    Returns:
+        Whether it was this call.
+    """
+    whole = _temporary(path)
+    try:
+        write_json(whole, value)
+        try:
+            os.link(whole, path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without second names: then as safe as it can be
+            if path.exists():
+                return False
+            whole.replace(path)
+        sync_folder(path.parent)
+        return True
+    finally:
+        with contextlib.suppress(OSError):
+            whole.unlink(missing_ok=True)
 
 
 def read_json(path: Path, what: str) -> Any:

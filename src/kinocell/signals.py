@@ -81,6 +81,9 @@ def handled() -> Iterator[None]:
         for number in (*STOPS, *CHECKPOINTS)
         if signal.getsignal(number) is not None and signal.getsignal(number) != signal.SIG_IGN
     }
+    if hasattr(signal, "pthread_sigmask"):
+        # Whoever has started this process may have let a notice wait until somebody hears it.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, CHECKPOINTS)
     try:
         yield
     finally:

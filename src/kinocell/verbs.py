@@ -24,7 +24,7 @@ COMMON = (
 TRAINING = (
     *("out", "seed", "prepared", "split", "device", "clips", "augment"),
     *("checkpoint_minutes", "checkpoints_kept", "deterministic", "precision", "resident"),
-    "sync_bn",
+    *("sync_bn", "resume"),
 )
 """Settings of every loop of steps."""
 SOURCES = (
@@ -130,7 +130,12 @@ VERBS: dict[str, Verb] = {
             Option(key="status", kind=bool, help="How far every run is, and the numbers so far."),
             Option(key="again", kind=bool, help="Try those again that failed too often."),
             Option(key="slurm", kind=bool, help="Submit Slurm jobs that share the runs."),
+            Option(
+                key="resume", kind=bool, default=True,
+                help="Go on with what is there. Off, a sweep that was begun before is refused.",
+            ),
         ),
+        many=True,
         words="FILE",
         examples=(
             ("kinocell sweep sweep.yaml --dry-run", "docs/many_runs.md shows such a file"),
@@ -143,6 +148,7 @@ VERBS: dict[str, Verb] = {
         action=actions.compare,
         summary="Baselines, searched and random modules on the same terms: a table.",
         settings=("*",),
+        many=True,
         own=(
             *COMPARING,
             Option(key="dry_run", kind=bool, help="Say what it will cost, from measured steps."),
@@ -240,7 +246,8 @@ VERBS: dict[str, Verb] = {
     "prepare": Verb(
         action=actions.prepare,
         summary="Decode every video once, into the frame store.",
-        settings=("data", "dataset", "split", "out", "prepared", "seed", "prepare", "synthetic"),
+        settings=("data", "dataset", "split", "out", "prepared", "seed", "prepare", "synthetic",
+                  "resume"),
         section="prepare",
         examples=(
             ("kinocell prepare --data videos --out my-run", "all of them must decode"),
@@ -301,7 +308,7 @@ VERBS: dict[str, Verb] = {
     "evaluate": Verb(
         action=actions.evaluate,
         summary="Score the trained network on the test split.",
-        settings=("out", "prepared", "split", "device", "evaluate"),
+        settings=("out", "prepared", "split", "device", "evaluate", "resume"),
         section="evaluate",
         examples=(
             ("kinocell evaluate --out my-run --views 5", "five clips per video"),

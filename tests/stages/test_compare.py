@@ -183,6 +183,19 @@ def test_other_terms_in_the_same_folder_are_refused(whole: Contest) -> None:
         compare(other, ON)
 
 
+def test_chosen_rate_stays_whatever_becomes_of_the_tries(whole: Contest, tmp_path: Path) -> None:
+    shutil.copytree(whole.out, tmp_path / "out")
+    contest = opened(replace(whole.config, out=str(tmp_path / "out")), ON, Workers())
+    lane = contest.lanes[0]
+    rate = state.rate_of(contest, lane)
+    assert rate is not None
+    planned = state.trainings(contest, lane)
+    shutil.rmtree(lane.trial_folder(rate) / "evaluate")  # as if another machine saw it late
+    assert (state.rate_of(contest, lane), state.trainings(contest, lane)) == (rate, planned)
+    lane.kept_rate.unlink()
+    assert state.rate_of(contest, lane) != rate
+
+
 def test_fewer_networks_need_no_new_run(whole: Contest, tmp_path: Path) -> None:
     shutil.copytree(whole.out, tmp_path / "out")
     config = replace(whole.config, out=str(tmp_path / "out"))

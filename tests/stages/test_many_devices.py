@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,66 +25,16 @@ from kinocell.config import RunConfig, to_dict
 from kinocell.space.genotype import Genotype
 from kinocell.stages.checkpoint import unpacked
 from kinocell.stages.train import train
+from tests.torchruns import ended, kinocell, pid_of, torchrun, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds processes through /proc")
 
 Tiny = Callable[..., RunConfig]
 Outcome = Callable[[Path], dict[str, Any]]
 
-PROCESSES = 2
 LONG: dict[str, Any] = {"search": {"strategy": "first", "epochs": 8}, "checkpoint_minutes": 1e-9}
 """16 steps with a checkpoint behind each."""
 GONE = "A process of this run has ended, or has not answered for 45 seconds"
-
-
-def torchrun(
-    program: Sequence[str], *options: str, processes: int = PROCESSES, alone: bool = True
-) -> subprocess.Popen[str]:
-    """Start a program (`-m kinocell ...`, or a file) in several processes."""
-    meeting = ["--standalone"] if alone else []
-    return subprocess.Popen(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", *meeting),
-            *("--nproc-per-node", str(processes), *options, *program),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def kinocell(verb: str, config: RunConfig, *more: str) -> list[str]:
-    """`-m kinocell search` with these settings."""
-    settings = Path(config.out).parent / f"{Path(config.out).name}.json"
-    runs.write_json(settings, to_dict(config))
-    return ["-m", "kinocell", verb, "--config", str(settings), "--out", config.out, *more]
-
-
-def ended(process: subprocess.Popen[str], code: int) -> str:
-    """What a program has said until it ended with this code."""
-    _, talk = process.communicate(timeout=240)
-    assert process.returncode == code, talk
-    return talk
-
-
-def until(process: subprocess.Popen[str], pattern: str) -> None:
-    """Read what it says until there is such a line."""
-    assert process.stderr is not None
-    said = []
-    for line in process.stderr:
-        said.append(line)
-        if re.search(pattern, line):
-            return
-    raise AssertionError("".join(said))
-
-
-def pid_of(process: subprocess.Popen[str], rank: int) -> int:
-    """The process that torchrun has given this rank."""
-    for children in Path(f"/proc/{process.pid}/task").glob("*/children"):
-        for child in children.read_text().split():
-            if f"RANK={rank}" in Path(f"/proc/{child}/environ").read_text().split("\0"):
-                return int(child)
-    raise AssertionError(f"no rank {rank}")
 
 
 def alphas(folder: Path) -> np.ndarray[Any, Any]:

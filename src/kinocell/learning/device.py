@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import torch
 
 from kinocell import ranks
 from kinocell.errors import ConfigError
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def choose_device(name: str) -> torch.device:
@@ -26,7 +28,8 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if here.world > 1 and name.startswith("cuda"):
-        if name != "cuda" or here.local >= torch.cuda.device_count():
+        # By the number of processes, so that all of a machine meet it and the first one says it.
+        if name != "cuda" or here.local_world > torch.cuda.device_count():
             raise ConfigError(
                 f"device is {name!r} for {here.local_world} processes on this machine, which has "
                 f"{torch.cuda.device_count()} GPUs. Each takes its own: use --device cuda, and no "
@@ -38,6 +41,22 @@ def choose_device(name: str) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device is {name!r}, but no CUDA device is visible. Use --device cpu.")
     return torch.device(name)
+
+
+def own_gpu(environment: Mapping[str, str]) -> dict[str, str]:
+    """What shows a program that this process starts its own GPU alone, where several share some.
+
+    Nothing where this process is the only one of its run, or where there is no GPU.
+
+    Args:
+        environment: Of this process; it may show some of the GPUs only.
+    """
+    here = ranks.here()
+    if here.world == 1 or not torch.cuda.is_available():
+        return {}
+    shown = environment.get(VISIBLE) or ",".join(map(str, range(torch.cuda.device_count())))
+    names = shown.split(",")
+    return {VISIBLE: names[here.local % len(names)]}
 
 
 def device_name(device: torch.device) -> str:

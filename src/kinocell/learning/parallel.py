@@ -28,7 +28,7 @@ from torch.autograd import Function
 
 from kinocell import ranks
 from kinocell.errors import ConfigError, RankError, SaidElsewhereError
-from kinocell.learning.meeting import POLL_SECONDS, notes
+from kinocell.learning.meeting import POLL_SECONDS, all_met, notes
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -54,7 +54,7 @@ def start(device: torch.device) -> None:
     gpu = device.type == "cuda"
     if gpu:
         torch.cuda.set_device(device)
-    try:
+    with all_met():
         dist.init_process_group(
             # What is said between steps lies on the CPU also where gradients lie on a GPU.
             backend="cpu:gloo,cuda:nccl" if gpu else "gloo",
@@ -63,12 +63,6 @@ def start(device: torch.device) -> None:
             world_size=here.world,
             timeout=timedelta(seconds=SILENCE_SECONDS),
         )
-    except RuntimeError as error:
-        raise RankError(
-            f"The {here.world} processes of this run did not find each other "
-            f"({str(error).splitlines()[0]}). Start them with torchrun, and on several machines "
-            "give all the same --rdzv-endpoint and let its port through."
-        ) from error
     atexit.register(_end)
 
 

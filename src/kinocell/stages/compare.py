@@ -12,21 +12,30 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kinocell import runs
-from kinocell.config import RunConfig, to_dict
+from kinocell import ranks, runs
+from kinocell.config import RunConfig, lasting
 from kinocell.config_checks import check
 from kinocell.console import say
 from kinocell.data.clips import open_prepared
 from kinocell.data.datasets import check_there
-from kinocell.errors import RunError
+from kinocell.errors import KinocellError, RunError
 from kinocell.learning.device import choose_device, device_name
+from kinocell.learning.meeting import first_then_others
 from kinocell.stages.contest import failures, output, results, terms
 from kinocell.stages.contest.crew import RETRIES, Workers, carry_out
 from kinocell.stages.contest.entrants import entrants
 from kinocell.stages.contest.lanes import Lane
 from kinocell.stages.contest.lines import lines
 from kinocell.stages.contest.parts import parts
-from kinocell.stages.contest.state import Contest, has_module, planned, trainings, trials, tried
+from kinocell.stages.contest.state import (
+    Contest,
+    has_module,
+    planned,
+    rate_of,
+    trainings,
+    trials,
+    tried,
+)
 from kinocell.stages.contest.terms import Terms
 from kinocell.stages.many import attempts, tables
 from kinocell.stages.many.attempts import Watch
@@ -34,6 +43,8 @@ from kinocell.stages.many.plan import RESULTS, Run
 from kinocell.stages.many.pool import Pace
 from kinocell.stages.many.summary import Status
 from kinocell.stages.page import comparison
+
+PAGE = "compare.html"
 
 
 def compare(config: RunConfig, on: Terms, workers: Workers | None = None) -> Path:
@@ -54,30 +65,53 @@ def compare(config: RunConfig, on: Terms, workers: Workers | None = None) -> Pat
             table and no error.
         KeyboardInterrupt: After Ctrl-C, when all runs have ended.
     """
-    contest = opened(config, on, workers or Workers())
+    workers, here = workers or Workers(), ranks.here()
+
+    def begun() -> Contest:
+        if not config.resume and here.is_first:
+            terms.check_new(Path(config.out))
+        return opened(config, on, workers)
+
+    contest = first_then_others(begun)
+    if here.world > 1:
+        say(f"compare: {here.world} processes share the runs, {workers.num} at a time each")
     try:
         _searches_and_paces(contest)
         _trials(contest)
         _trainings(contest)
     finally:
-        page = write(contest)
-    return page
+        if here.is_first:
+            write(contest)
+    return contest.out / PAGE
 
 
 def opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
-    """A comparison whose videos are prepared and whose entrants are known; nothing is trained."""
+    """A comparison whose videos are prepared and whose entrants are known; nothing is trained.
+
+    Where all that is there already, on the same terms, only the first process writes.
+    """
     terms.check(on)
     terms.check_settings(config)
     if on.budget.epochs:
         check(replace(config, train=replace(config.train, epochs=on.budget.epochs)))
     out = Path(config.out)
     _check_videos(config)  # at once, and not as a preparation that fails
-    terms.remember(out, on, config)
-    device = device_name(choose_device(config.device))
-    runs.write_json(
-        out / "config.json",
-        {"format": runs.FORMAT, "config": to_dict(config), **runs.provenance(device)},
-    )
+    is_new = terms.remember(out, on, config)
+    try:
+        return _opened(config, on, workers)
+    except KinocellError:
+        if is_new:  # what the error advises may be other terms
+            terms.forget(out)
+        raise
+
+
+def _opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
+    out = Path(config.out)
+    device = choose_device(config.device)
+    if ranks.here().is_first:
+        origin = runs.provenance(device_name(device))
+        content = {"format": runs.FORMAT, "config": lasting(config), **origin}
+        runs.write_json(out / "config.json", content)
     whole = open_prepared(_prepared(config, workers), config.split)
     for folder in on.runs:
         results.check_comparable(Path(folder), whole.manifest)
@@ -178,8 +212,20 @@ def _trials(contest: Contest) -> None:
 
 
 def _trainings(contest: Contest) -> None:
+    for lane in contest.lanes:
+        _keep_rate(contest, lane)
     wanted = [run for lane in contest.lanes for run in trainings(contest, lane)]
     carry_out(wanted, contest.workers)
+
+
+def _keep_rate(contest: Contest, lane: Lane) -> None:
+    """Write down which learning rate was chosen: all who work on the comparison take that one.
+
+    Another machine may see a try later than this one, and `--again` may bring one to an end.
+    """
+    rate = rate_of(contest, lane)
+    if rate is not None and contest.terms.lr_tries > 1:
+        runs.write_json_once(lane.kept_rate, {"learning_rate": rate})
 
 
 def write(contest: Contest) -> Path:
@@ -188,9 +234,9 @@ def write(contest: Contest) -> Path:
     runs.write_json(out / "compare.json", found)
     runs.write_text(out / "compare.csv", output.as_csv(found))
     runs.write_text(out / "compare.md", output.as_markdown(found))
-    comparison.write(out / "compare.html", found)
+    comparison.write(out / PAGE, found)
     say("\n".join(["", *output.as_text(found)]))
-    return out / "compare.html"
+    return out / PAGE
 
 
 def everything(contest: Contest) -> dict[str, Any]:

@@ -43,6 +43,7 @@ def evaluate(config: RunConfig, *, ops: Mapping[str, Builder] = OPS) -> dict[str
         RunError: No trained network, one of other classes or another split, no test videos.
     """
     folder = folders.evaluate_folder(config)
+    folders.check_new(config, folder)
     weights = folders.train_folder(config) / f"{config.evaluate.weights}.safetensors"
     model = load_model(weights, ops=ops)
     prepared = open_prepared(folders.prepared_folder(config), config.split)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kinocell import ranks, runs
-from kinocell.config import AugmentConfig, ClipsConfig, RunConfig, to_dict
+from kinocell.config import AugmentConfig, ClipsConfig, RunConfig, lasting, to_dict
+from kinocell.errors import RunError
 from kinocell.learning import parallel
 from kinocell.learning.device import choose_device, device_name
 from kinocell.stages.checkpoint import Checkpoints
@@ -47,6 +48,32 @@ def checkpoints(folder: Path, config: RunConfig) -> Checkpoints:
     return Checkpoints(folder, keep=config.checkpoints_kept, minutes=config.checkpoint_minutes)
 
 
+def check_new(config: RunConfig, *stages: Path) -> None:
+    """Where nothing may be gone on with (`resume` is off): refuse stages that have been begun.
+
+    Of several processes, the first looks.
+
+    Raises:
+        RunError: One of them has; nothing is changed.
+    """
+    if not config.resume:
+        parallel.told(lambda: _check_new(stages))
+
+
+def _check_new(stages: Sequence[Path]) -> None:
+    begun = [stage for stage in stages if (stage / "config.json").exists()]
+    if not begun:
+        return
+    found = ", ".join(
+        f"{'a finished' if (stage / 'done.json').exists() else 'an unfinished'} {stage.name}"
+        for stage in begun
+    )
+    raise RunError(
+        f"{begun[0].parent} holds {found}, and --no-resume asks for a new start. Choose another "
+        "--out, or leave --no-resume out to go on."
+    )
+
+
 def stage_is_done(folder: Path, settings: Mapping[str, Any], config: RunConfig) -> bool:
     """`runs.stage_is_done` of a stage that several processes may share: done by the first of them.
 
@@ -73,7 +100,7 @@ def remember(config: RunConfig, *, anew: bool = True) -> None:
     device = device_name(choose_device(config.device))
     runs.write_json(
         Path(config.out) / "config.json",
-        {"format": runs.FORMAT, "config": to_dict(config), **runs.provenance(device)},
+        {"format": runs.FORMAT, "config": lasting(config), **runs.provenance(device)},
     )
 
 

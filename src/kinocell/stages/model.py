@@ -18,7 +18,7 @@ import safetensors.torch
 from torch import nn
 
 from kinocell import runs
-from kinocell.config import ClipsConfig, RunConfig, from_dict, to_dict
+from kinocell.config import ClipsConfig, RunConfig, from_dict, lasting
 from kinocell.data.manifest import SPLIT_WORDS, UNUSED, Manifest
 from kinocell.errors import RunError
 from kinocell.space.genotype import Genotype
@@ -112,7 +112,7 @@ def save_model(path: Path, model: Model) -> None:
 
 def _portable(config: RunConfig) -> dict[str, Any]:
     """The settings without those of one machine: folders, and numbers of processes."""
-    settings = {name: value for name, value in to_dict(config).items() if name not in LOCAL}
+    settings = {name: value for name, value in lasting(config).items() if name not in LOCAL}
     settings["clips"] = folders.clip_settings(config.clips)
     del settings["prepare"]["workers"]
     return settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from kinocell.baselines.table import BASELINES
@@ -14,7 +15,7 @@ from kinocell.errors import ConfigError, pick
 from kinocell.stages import folders
 from kinocell.stages.evaluate import evaluate
 from kinocell.stages.prepare import prepare
-from kinocell.stages.report import report
+from kinocell.stages.report import STAGES, report
 from kinocell.stages.search import search
 from kinocell.stages.train import train
 from kinocell.strategies.table import STRATEGIES
@@ -49,6 +50,9 @@ def run(config: RunConfig) -> Path:
         pick(BASELINES, config.train.model, "baseline")
     else:
         pick(STRATEGIES, config.search.strategy, "strategy")
+    out = Path(config.out)
+    folders.check_new(config, *(out / name for name in STAGES))
+    config = replace(config, resume=True)  # whatever lies in a shared --prepared is welcome
     start = time.monotonic()
     prepare(config)
     if not config.train.model:

@@ -49,6 +49,7 @@ def prepare(config: RunConfig, *, manifest: Manifest | None = None) -> Path:
         RunError: The folder was prepared with other settings; the disk is full.
     """
     folder = folders.prepared_folder(config)
+    folders.check_new(config, folder)
     embedded = manifest is None and not config.data
     source = Path(config.data).absolute() if config.data else folder.parent / "videos"
     if (folder / "frames" / "settings.json").exists():

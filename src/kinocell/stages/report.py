@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kinocell import runs
-from kinocell.config import RunConfig, from_dict, to_dict
+from kinocell.config import RunConfig, from_dict, lasting
 from kinocell.console import say
 from kinocell.data.clips import open_prepared
 from kinocell.errors import KinocellError, RunError
@@ -61,7 +61,7 @@ def report(config: RunConfig) -> Path:
         "name": Path(config.data).name if config.data else "synthetic motions",
         "input": scores["input"] if scores else config.clips.input,
         "clip_frames": (scores or {}).get("clip_frames", config.clips.shape[1]),
-        "config": to_dict(config),
+        "config": lasting(config),
         "scores": scores,
         "test": score_part(scores) if scores else None,
         "strips": strips_part(config, scores) if scores else None,
@@ -223,7 +223,7 @@ def repeat_part(out: Path, config: RunConfig, genotype: Genotype | None) -> Valu
             stages.append({"stage": name, **origin})
     return {
         "stages": stages,
-        "config_json": json.dumps(to_dict(config), indent=2, ensure_ascii=False),
+        "config_json": json.dumps(lasting(config), indent=2, ensure_ascii=False),
         "genotype_json": json.dumps(genotype.to_dict(), indent=2, ensure_ascii=False)
         if genotype
         else None,

@@ -62,6 +62,8 @@ def reproduce(
     """
     workers = workers or Workers()
     terms.check(on)
+    if not config.resume:
+        terms.check_new(Path(config.out))
     say("\n".join([*deviations(config, on), ""]))
     result("\n".join(["", *costs(config, on, workers), ""]))
     if not go_on:

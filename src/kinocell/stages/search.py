@@ -127,6 +127,7 @@ def _opened(
 ) -> tuple[RunConfig, Prepared, bool]:
     """The settings with all that is decided, the videos, and whether the search is done already."""
     parallel.start(choose_device(config.device))
+    folders.check_new(config, folders.search_folder(config))
     prepared = open_prepared(folders.prepared_folder(config), config.split)
     config = decided(config, prepared, space, strategy)
     settings = search_settings(config, prepared, space, strategy)

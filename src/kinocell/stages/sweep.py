@@ -9,8 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from kinocell import ranks
 from kinocell.console import say
 from kinocell.errors import RunError
+from kinocell.learning.meeting import first_then_others
 from kinocell.stages.many import plan as plans
 from kinocell.stages.many import slurm, summary, tables
 from kinocell.stages.many.attempts import Watch
@@ -29,7 +31,8 @@ def sweep(
 ) -> Path:
     """Carry out the runs of a plan that nobody has done or is doing.
 
-    Any number of processes, on any machines that share the folder, may call this at once. Ctrl-C
+    Any number of processes, on any machines that share the folder, may call this at once; of those
+    that torchrun has started, the first one writes, talks and says what has failed. Ctrl-C
     and SIGTERM end the runs with a checkpoint; the same call goes on from there.
 
     Args:
@@ -48,26 +51,42 @@ def sweep(
         SystemExit: With 143, after SIGTERM likewise.
     """
     pace = pace or Pace()
-    plans.remember(plan)
+    here = ranks.here()
+    first_then_others(lambda: plans.remember(plan))
     everything = (*plan.preparations, *plan.runs)
     watch = Watch(pace.stale_seconds)
-    say(f"sweep: {len(plan.runs)} runs in {plan.out}, {workers} at a time here")
+    by = f" in each of {here.world} processes" if here.world > 1 else " here"
+    say(f"sweep: {len(plan.runs)} runs in {plan.out}, {workers} at a time{by}")
     worked = carried_out(
         everything, label="sweep", workers=workers, retries=plan.retries, again=again, wait=wait,
         pace=pace,
     )  # fmt: skip
     found = summary.statuses(plan, watch)
-    page = tables.write(plan, found)
+    if here.is_first:
+        tables.write(plan, found)
     if worked.signals:
         leave("sweep", worked.signals)
     say("\n".join(["", *tables.as_text(found)]))
     failed = [name for name, state in worked.settled.items() if state != "done"]
-    if failed:
+    if failed and here.is_first:
         raise RunError(
             f"{len(failed)} of {len(everything)} runs failed, the first is {failed[0]}. Its end: "
             f"`kinocell sweep {plan.file} --status`. When the reason is gone: --again."
         )
-    return page
+    return plan.out / tables.PAGE
+
+
+def check_new(plan: Plan) -> None:
+    """Where nothing may be gone on with: refuse a folder in which a sweep was begun.
+
+    Raises:
+        RunError: One was; nothing is changed.
+    """
+    if (plan.out / "sweep.json").exists():
+        raise RunError(
+            f"{plan.out} holds a sweep, and --no-resume asks for a new start. Name another folder, "
+            f"`out`, in {plan.file}, or leave --no-resume out to go on."
+        )
 
 
 def submit(plan: Plan, jobs: int) -> list[str]:

@@ -112,6 +112,7 @@ def _opened(
     A baseline that cannot take the clips is refused before anything is written.
     """
     parallel.start(choose_device(config.device))
+    folders.check_new(config, folders.train_folder(config))
     genotype = chosen_genotype(config, genotype)
     prepared = open_prepared(folders.prepared_folder(config), config.split)
     if config.train.model:

@@ -37,7 +37,6 @@ def test_settings_that_are_younger_than_the_folder_had_their_defaults(
 ) -> None:
     config = tiny(tmp_path / "out")
     terms.remember(tmp_path / "out", Terms(), config)
-    (tmp_path / "out" / "runs").mkdir()
     path = tmp_path / "out" / "comparison.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     del content["settings"]["precision"], content["settings"]["train.ema"]
@@ -50,7 +49,6 @@ def test_settings_that_are_younger_than_the_folder_had_their_defaults(
 def test_settings_that_make_no_difference_any_more_do_not_block(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny(tmp_path / "out")
     terms.remember(tmp_path / "out", Terms(), config)
-    (tmp_path / "out" / "runs").mkdir()
     path = tmp_path / "out" / "comparison.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     content["settings"]["resident"] = "on"  # as they were compared once
@@ -60,16 +58,6 @@ def test_settings_that_make_no_difference_any_more_do_not_block(tiny: Tiny, tmp_
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(RunError, match=r"settings\.train\.colour: 'red' there, None now"):
         terms.remember(tmp_path / "out", Terms(), config)
-
-
-def test_terms_may_change_until_a_run_has_been_started(tiny: Tiny, tmp_path: Path) -> None:
-    config, out = tiny(tmp_path / "out"), tmp_path / "out"
-    terms.remember(out, Terms(folds=50), config)
-    terms.remember(out, Terms(folds=5), config)
-    assert terms.remembered(out) == Terms(folds=5)
-    (out / "runs").mkdir()
-    with pytest.raises(RunError, match=r"terms\.folds: 5 there, 3 now"):
-        terms.remember(out, Terms(folds=3), config)
 
 
 def test_unknown_strategy_is_refused_at_once(tiny: Tiny, tmp_path: Path) -> None:

@@ -101,12 +101,15 @@ def test_signal_ends_the_runs_gently_and_the_same_sweep_goes_on(
 ) -> None:
     gentle = (
         sys.executable, "-c",
-        "import signal, sys, time\n"
-        f"signal.signal(signal.SIGTERM, lambda *_: (open({str(tmp_path / 'saved')!r}, 'w'), "
-        "sys.exit(143)))\n"
-        f"open({str(tmp_path / 'ready')!r}, 'w')\n"
+        "import pathlib, signal, sys, time\n"
+        # Noted, not raised: an exception may come where Python ignores every one.
+        "asked = []\n"
+        "signal.signal(signal.SIGTERM, lambda *_: asked.append(1))\n"
+        f"pathlib.Path({str(tmp_path / 'ready')!r}).touch()\n"
         # Short sleeps: a signal between Python's last look and the sleep waits for its end.
-        "while True: time.sleep(0.05)",
+        "while not asked: time.sleep(0.05)\n"
+        f"pathlib.Path({str(tmp_path / 'saved')!r}).touch()\n"
+        "sys.exit(143)",
     )  # fmt: skip
     plan = planned({"gentle": gentle, "later": program("later", tmp_path, 0)})
     with worker(plan) as process:
@@ -301,7 +304,7 @@ def test_run_whose_results_are_there_is_not_started(tmp_path: Path) -> None:
 def test_runs_share_the_cores(
     planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kinocell.stages.many.pool.num_cores", lambda: 8)
+    monkeypatch.setattr("kinocell.stages.many.start.num_cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     show = (sys.executable, "-c", "import os; print(os.environ['OMP_NUM_THREADS'])")
     plan = planned({"a": show, "b": show})
@@ -329,3 +332,42 @@ def test_run_goes_before_its_pool_where_memory_runs_out(planned: Planned, tmp_pa
     plan = planned({"run": (sys.executable, "-S", "-c", show)})
     sweep(plan, pace=QUICK)
     assert int((plan.out / "run/attempts/1.log").read_text()) == 1000
+
+
+HEARS = """
+import sys
+from pathlib import Path
+from kinocell.signals import handled, whole_steps
+import time
+with handled(), whole_steps() as asked:
+    Path(sys.argv[1]).touch()
+    end = time.monotonic() + 60
+    while not asked.checkpoint and time.monotonic() < end:
+        time.sleep(0.01)
+    assert asked.checkpoint
+Path(sys.argv[2]).touch()
+"""
+
+
+@pytest.mark.parametrize("moment", ["claimed", "ready"])
+def test_notice_of_a_scheduler_reaches_the_runs_whenever_it_comes(
+    moment: str, planned: Planned, worker: Worker, tmp_path: Path
+) -> None:
+    """Also one that is only about to start, which SIGUSR1 would end."""
+    ready, heard = tmp_path / "ready", tmp_path / "heard"
+    plan = planned({"hears": (sys.executable, "-c", HEARS, str(ready), str(heard))})
+    (run,) = plan.runs
+
+    def it_is_time() -> bool:
+        made = attempts.attempts(run.folder)
+        started = bool(made) and len(made[0].record.get("processes", ())) == 2
+        return started if moment == "claimed" else ready.exists()
+
+    with worker(plan) as process:
+        wait_until(it_is_time)
+        process.send_signal(signal.SIGUSR1)
+        assert process.wait(timeout=60) == 0
+        assert process.stderr is not None
+        assert "sweep: 1 run(s) write their checkpoints and go on." in process.stderr.read()
+    assert heard.exists()
+    assert outcomes(run.folder) == ["done"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from kinocell import runs
-from kinocell.config import RunConfig, to_dict, whole_number
+from kinocell.config import RunConfig, lasting, whole_number
 from kinocell.data import synthetic
 from kinocell.data.clips import open_prepared
 from kinocell.data.cuts import split_by_group
@@ -48,7 +48,7 @@ def costs(config: RunConfig, on: Terms, workers: Workers) -> list[str]:
     sample, preparing = _sample(short, videos, prepared=bool(config.prepared))
     runs.write_json(
         out / "config.json",
-        {"format": runs.FORMAT, "config": to_dict(short), **runs.provenance()},
+        {"format": runs.FORMAT, "config": lasting(short), **runs.provenance()},
     )
     found = _prices(config, on, workers, out, sample, size)
     device = device_name(choose_device(config.device))

@@ -5,6 +5,7 @@ can be planned; how many epochs and which learning rate comes from `choices.py`.
 
     OUT/runs/[fold-1/]c3d/pace/          timed steps, for a budget in minutes
     OUT/runs/[fold-1/]c3d/rate-0.025/    one tried learning rate, on part of the training videos
+    OUT/runs/[fold-1/]c3d/rate.json      the one that was chosen
     OUT/runs/[fold-1/]c3d/seed-0/        one training, tested
     OUT/runs/[fold-1/]searched-0/found/  the search
 """
@@ -120,6 +121,11 @@ class Lane:
     def trial_folder(self, rate: float) -> Path:
         """Where a learning rate is tried."""
         return self.folder / f"rate-{rate:g}"
+
+    @property
+    def kept_rate(self) -> Path:
+        """The file that says which learning rate was chosen."""
+        return self.folder / "rate.json"
 
     def final(self, seed: int, rate: float, epochs: int) -> list[Run]:
         """One training on all training videos, and its test.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kinocell import runs
 from kinocell.config import RunConfig
 from kinocell.data.clips import Prepared
 from kinocell.stages.contest import choices
@@ -61,9 +62,14 @@ def trials(contest: Contest, lane: Lane) -> list[Run]:
 
 
 def rate_of(contest: Contest, lane: Lane) -> float | None:
-    """The learning rate that was best on held-out training videos; None where all tries failed."""
+    """The learning rate that was best on held-out training videos; None where all tries failed.
+
+    Once trainings have been begun with it, it stays.
+    """
     if contest.terms.lr_tries == 1:
         return contest.config.train.learning_rate
+    if lane.kept_rate.exists():
+        return float(runs.read_json(lane.kept_rate, "a learning rate")["learning_rate"])
     done = tries_of(contest, lane)
     return choices.best(done).rate if done else None
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from kinocell import config as configs
-from kinocell import runs, settings
+from kinocell import ranks, runs, settings
 from kinocell.baselines.table import BASELINES
-from kinocell.config import RunConfig, to_dict
+from kinocell.config import RunConfig, lasting
 from kinocell.errors import ConfigError, RunError, pick
 from kinocell.space.genotype import Genotype
 from kinocell.strategies.table import STRATEGIES
@@ -156,35 +156,58 @@ def remembered(out: Path) -> Terms | None:
     return Terms(**values | {"budget": Budget(**content["terms"]["budget"])})
 
 
-def remember(out: Path, terms: Terms, config: RunConfig) -> None:
-    """Write OUT/comparison.json, or compare with what is there.
+def check_new(out: Path) -> None:
+    """Where nothing may be gone on with: refuse a folder in which a comparison was begun.
 
-    Until a run has been started, all terms may change: those that the videos do not allow (too many
-    folds) are found out only when these are prepared.
+    Raises:
+        RunError: One was; nothing is changed.
+    """
+    if (out / "comparison.json").exists():
+        raise RunError(
+            f"{out} holds a comparison, and --no-resume asks for a new start. Choose another "
+            "--out, or leave --no-resume out to go on."
+        )
+
+
+def remember(out: Path, terms: Terms, config: RunConfig) -> bool:
+    """Write OUT/comparison.json, or compare with what is there. Of several processes, the first
+    writes.
+
+    Returns:
+        Whether the comparison is new.
 
     Raises:
         RunError: The folder holds a comparison on other terms or with other settings.
     """
     path = out / "comparison.json"
-    now = {"terms": _fixed(to_plain(terms)), "settings": shared(config)}
-    if path.exists() and (out / "runs").exists():
-        content = _content(path)
-        # A folder from before may name settings that are known by now to make no difference.
-        then = _compared(settings.completed(content["settings"], now["settings"]))
-        before = {"terms": _fixed(content["terms"]), "settings": then}
-        if changed := configs.differences(before, now):
-            shown = "; ".join(changed[:5]) + ("; ..." if len(changed) > 5 else "")
-            raise RunError(
-                f"{out} holds a comparison on other terms ({shown}). Choose another --out; models, "
-                "genotypes and seeds may be added, what all runs share may not change."
-            )
     content = {"format": FORMAT, "terms": to_plain(terms), "settings": shared(config)}
-    runs.write_json(path, content | runs.provenance())
+    content |= runs.provenance()
+    if not path.exists() and runs.write_json_once(path, content):
+        return True
+    now = {"terms": _fixed(to_plain(terms)), "settings": shared(config)}
+    there = _content(path)
+    # A folder from before may name settings that are known by now to make no difference.
+    then = _compared(settings.completed(there["settings"], now["settings"]))
+    before = {"terms": _fixed(there["terms"]), "settings": then}
+    if changed := configs.differences(before, now):
+        shown = "; ".join(changed[:5]) + ("; ..." if len(changed) > 5 else "")
+        raise RunError(
+            f"{out} holds a comparison on other terms ({shown}). Choose another --out; models, "
+            "genotypes and seeds may be added, what all runs share may not change."
+        )
+    if ranks.here().is_first:
+        runs.write_json(path, content)
+    return False
+
+
+def forget(out: Path) -> None:
+    """Take back the terms of a comparison that could not begin, so that others can be tried."""
+    (out / "comparison.json").unlink(missing_ok=True)
 
 
 def shared(config: RunConfig) -> dict[str, Any]:
     """The settings that all runs share, by full name, as far as they change results."""
-    return _compared(settings.flat(to_dict(config)))
+    return _compared(settings.flat(lasting(config)))
 
 
 def _compared(flat: Mapping[str, Any]) -> dict[str, Any]:

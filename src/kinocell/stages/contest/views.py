@@ -101,9 +101,11 @@ def write(folder: Path, prepared: Prepared, splits: SplitColumn, *, number: str)
     counts = {name: len(videos.rows(name)) for name in SPLITS}
     summary |= {"splits": counts, "contents": _contents(prepared.folder, splits)}
     done = folder / "done.json"
-    if done.exists() and runs.read_json(done, "a view") == summary:
-        return folder
-    done.unlink(missing_ok=True)
+    if done.exists():
+        if runs.read_json(done, "a view") == summary:
+            return folder
+        # Never without looking: another process may just have made this very view.
+        done.unlink(missing_ok=True)
     text = videos.csv_text(num_frames=prepared.store.num_frames.tolist())
     runs.write_text(folder / "manifest.csv", text)
     runs.write_json(folder / "source.json", _source(folder, prepared, number))

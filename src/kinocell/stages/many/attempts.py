@@ -140,19 +140,19 @@ class Claim:
     """An attempt that is this worker's own."""
 
     def __init__(self, path: Path, record: dict[str, Any]) -> None:
-        self._path = path
+        self.path = path
         self._record = record
         self._next = path.with_name(f"{int(path.stem) + 1}.json")
 
     @property
     def log(self) -> Path:
         """Where its command writes."""
-        return self._path.with_suffix(".log")
+        return self.path.with_suffix(".log")
 
     def started(self, pid: int) -> None:
         """Write down the process that does the run: it may outlive its worker for a moment."""
         self._record["processes"].append(processes.identity(pid))
-        runs.write_json(self._path, self._record)
+        runs.write_json(self.path, self._record)
 
     def touch(self) -> bool:
         """Say that the worker lives; False where the claim is lost.
@@ -161,7 +161,7 @@ class Claim:
         or when somebody has deleted the folder.
         """
         try:
-            os.utime(self._path)
+            os.utime(self.path)
         except FileNotFoundError:
             return False
         return not self._next.exists()
@@ -175,9 +175,9 @@ class Claim:
             "ended": _now(),
             "last_lines": last_lines(self.log),
         }
-        if self._path.exists():  # else the folder was deleted: it is not made again
-            runs.write_json(self._path, self._record)
-        return Attempt(path=self._path, number=int(self._path.stem), record=self._record)
+        if self.path.exists():  # else the folder was deleted: it is not made again
+            runs.write_json(self.path, self._record)
+        return Attempt(path=self.path, number=int(self.path.stem), record=self._record)
 
 
 def claim(folder: Path, number: int, command: Sequence[str]) -> Claim | None:

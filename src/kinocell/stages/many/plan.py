@@ -30,7 +30,7 @@ RESULTS = {
     "train": ("train/done.json",),
 }
 """Files that are there when the verb is done in a run folder."""
-NOT_SWEPT = {"out", "config", "preset", "print_config", "debug", "help"}
+NOT_SWEPT = {"out", "config", "preset", "print_config", "resume", "debug", "help"}
 NO_DIFFERENCE = {"out", "prepared", "device", "prepare.workers", "clips.workers"}
 """Settings that do not change a result; a sweep that goes on may have others."""
 KEYS = (
@@ -126,7 +126,7 @@ def read_plan(file: Path, verbs: Mapping[str, Sequence[Option]]) -> Plan:
         if preparation:
             preparations.setdefault(preparation.name, preparation)
         planned[name.casefold()] = sheet.run(name, base, varied, preparation)
-    shared = settings.flat(configs.to_dict(sheet.resolved(base)))
+    shared = settings.flat(configs.lasting(sheet.resolved(base)))
     own = {key: value for key, value in base.items() if key not in shared}
     return Plan(
         file=file,
@@ -286,20 +286,19 @@ def remember(plan: Plan) -> None:
     """
     path = plan.out / "sweep.json"
     now = {"verb": plan.verb, **plan.base}
-    if path.exists():
-        old = runs.read_json(path, "the settings of a sweep")
-        before = old.get("base") if isinstance(old, dict) and old.get("format") == FORMAT else None
-        if not isinstance(before, dict):
-            raise ConfigError(
-                f"{path} is not of format {FORMAT}. Name another folder, `out`, in {plan.file}."
-            )
-        before = settings.completed(before, now)
-        if changed := configs.differences(before, now):
-            shown = "; ".join(changed[:5]) + ("; ..." if len(changed) > 5 else "")
-            raise ConfigError(
-                f"{plan.out} holds runs with other settings ({shown}). Name another folder, `out`, "
-                f"in {plan.file}; axes and variants may grow, what all runs share may not change."
-            )
+    content = {"format": FORMAT, "file": str(plan.file), "base": now, **runs.provenance()}
+    if not path.exists() and runs.write_json_once(path, content):
         return
-    runs.write_json(path, {"format": FORMAT, "file": str(plan.file), "base": now,
-                           **runs.provenance()})  # fmt: skip
+    old = runs.read_json(path, "the settings of a sweep")
+    before = old.get("base") if isinstance(old, dict) and old.get("format") == FORMAT else None
+    if not isinstance(before, dict):
+        raise ConfigError(
+            f"{path} is not of format {FORMAT}. Name another folder, `out`, in {plan.file}."
+        )
+    before = settings.completed(before, now)
+    if changed := configs.differences(before, now):
+        shown = "; ".join(changed[:5]) + ("; ..." if len(changed) > 5 else "")
+        raise ConfigError(
+            f"{plan.out} holds runs with other settings ({shown}). Name another folder, `out`, "
+            f"in {plan.file}; axes and variants may grow, what all runs share may not change."
+        )

@@ -5,26 +5,21 @@ What a claim is, is in `attempts.py`. Any number of pools may work on the same f
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO
 
-from kinocell import locks
+from kinocell import locks, ranks
 from kinocell.console import duration, say
-from kinocell.data.workers import num_cores
+from kinocell.signals import CHECKPOINTS
 from kinocell.stages.many import attempts
 from kinocell.stages.many.attempts import Attempt, Claim, State, Watch
 from kinocell.stages.many.plan import Run
-
-LEASH = Path(__file__).with_name("leash.py")
+from kinocell.stages.many.start import kill, started
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,15 +37,20 @@ class Pace:
 
 
 class Stop:
-    """Ctrl-C and SIGTERM, remembered instead of obeyed; use as `with Stop() as stop`."""
+    """Ctrl-C and SIGTERM, remembered instead of obeyed; use as `with Stop() as stop`.
+
+    SIGUSR1 too, which asks for checkpoints.
+    """
 
     def __init__(self) -> None:
         self.signals: list[int] = []
-        """Those that came so far."""
+        """Those that came so far and ask for an end."""
+        self.checkpoint = False
+        """Whether checkpoints are asked for."""
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Stop:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, *CHECKPOINTS):
             self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -59,7 +59,10 @@ class Stop:
             signal.signal(number, handler)
 
     def _note(self, number: int, _: FrameType | None) -> None:
-        self.signals.append(number)
+        if number in CHECKPOINTS:
+            self.checkpoint = True
+        else:
+            self.signals.append(number)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -113,6 +116,12 @@ class Pool:
         self._watch = Watch(self._pace.stale_seconds)
         self._forgiven = {r.name: len(attempts.attempts(r.folder)) for r in runs} if again else {}
         self._slots: list[_Slot] = []
+        here = ranks.here()
+        self._speaks = here.world > 1 and here.is_first
+        made = (attempt for run in runs for attempt in attempts.attempts(run.folder))
+        self._told = (
+            {attempt.path for attempt in made if attempt.outcome} if self._speaks else set()
+        )
         self.settled: dict[str, State] = {}
         """Runs that need no more work."""
 
@@ -137,9 +146,13 @@ class Pool:
                 self._touch()
             if self._stop.signals:
                 return
+            if self._stop.checkpoint:
+                self._stop.checkpoint = False
+                self._pass_on_notice()
             free = len(self._slots) < self._workers
             # A scan that has claimed something is followed by another: more may be free.
-            if ended or (free and now - looked >= self._pace.look_seconds):
+            due = now - looked >= self._pace.look_seconds
+            if ended or (due and (free or self._speaks)):
                 claimed, newly = self._look()
                 looked = -float("inf") if claimed else now
                 yield from newly
@@ -158,6 +171,8 @@ class Pool:
             if run.name in self.settled or run.name in mine:
                 continue
             made = attempts.attempts(run.folder)
+            if self._speaks:
+                self._tell_of_others(run, made)
             state = self._state(run, made)
             if state in ("done", "failed", "blocked"):
                 self.settled[run.name] = state
@@ -184,24 +199,11 @@ class Pool:
 
     def _start(self, run: Run, own: Claim) -> None:
         log = own.log.open("wb")
-        process = subprocess.Popen(
-            argv(run.command),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **self._threads()},
-            start_new_session=True,  # Ctrl-C reaches the pool alone, which passes it on gently
-        )
+        process = started(run.command, log, workers=self._workers)
         self._slots.append(
             _Slot(run=run, claim=own, process=process, log=log, start=time.monotonic())
         )
         own.started(process.pid)
-
-    def _threads(self) -> dict[str, str]:
-        """Each run's share of the cores, unless somebody has already decided."""
-        if "OMP_NUM_THREADS" in os.environ:
-            return {}
-        return {"OMP_NUM_THREADS": str(max(1, num_cores() // self._workers))}
 
     def _reap(self) -> bool:
         """Write down what has ended; True where anything has."""
@@ -212,10 +214,17 @@ class Pool:
             code = slot.process.returncode
             asked = slot.asked and not slot.lost
             outcome = "done" if code == 0 else "stopped" if asked or slot.lost else "crashed"
-            seconds = time.monotonic() - slot.start
-            attempt = slot.claim.end(code, outcome, seconds)
-            _tell(self._label, slot.run, attempt, seconds)
+            attempt = slot.claim.end(code, outcome, time.monotonic() - slot.start)
+            self._told.add(attempt.path)
+            _tell(self._label, slot.run, attempt)
         return bool(ended)
+
+    def _tell_of_others(self, run: Run, made: Sequence[Attempt]) -> None:
+        """The other processes of this run of kinocell are silent: say how theirs have ended."""
+        for attempt in made:
+            if attempt.outcome and attempt.path not in self._told:
+                self._told.add(attempt.path)
+                _tell(self._label, run, attempt)
 
     def _touch(self) -> None:
         for slot in self._slots:
@@ -223,6 +232,13 @@ class Pool:
                 slot.lost = True
                 say(f"{self._label}: {slot.run.name} is being done elsewhere; stopped here.")
                 slot.process.terminate()
+
+    def _pass_on_notice(self) -> None:
+        """Ask the runs for checkpoints; they go on."""
+        say(f"{self._label}: {len(self._slots)} run(s) write their checkpoints and go on.")
+        for slot in self._slots:
+            for number in CHECKPOINTS:
+                slot.process.send_signal(number)
 
     def _end_all(self) -> None:
         """Ask the runs to end, wait for their checkpoints; after a second signal do not wait."""
@@ -238,7 +254,7 @@ class Pool:
         while self._slots:
             if len(self._stop.signals) > 1:
                 for slot in self._slots:
-                    _kill(slot.process)
+                    kill(slot.process)
             self._reap()
             if time.monotonic() - touched >= self._pace.touch_seconds:
                 touched = time.monotonic()
@@ -246,27 +262,9 @@ class Pool:
             time.sleep(self._pace.poll_seconds)
 
 
-def argv(command: Sequence[str]) -> list[str]:
-    """What is started for a command: this very kinocell, which ends when its pool does."""
-    own = [sys.executable, "-m", *command] if command[0] == "kinocell" else list(command)
-    if sys.platform != "linux":
-        return own
-    # -I -S: the leash needs nothing that is installed, and is gone before the command starts.
-    return [sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), *own]
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a run and its helpers at once."""
-    if sys.platform == "win32":
-        process.kill()
-        return
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def _tell(label: str, run: Run, attempt: Attempt, seconds: float) -> None:
+def _tell(label: str, run: Run, attempt: Attempt) -> None:
     if attempt.outcome == "done":
-        say(f"{label}: {run.name} done in {duration(seconds)}")
+        say(f"{label}: {run.name} done in {duration(attempt.record['seconds'])}")
         return
     code = attempt.record["exit_code"]
     reason = f"killed by signal {-code}" if code < 0 else f"exit code {code}"

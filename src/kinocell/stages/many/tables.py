@@ -36,6 +36,9 @@ INDENT = 11
 SPREAD = "sample standard deviation (n - 1)"
 
 
+PAGE = "summary.md"
+
+
 def write(plan: Plan, found: Sequence[Status]) -> Path:
     """Write OUT/summary.json, summary.csv (one line per run) and summary.md; return the last.
 
@@ -44,9 +47,8 @@ def write(plan: Plan, found: Sequence[Status]) -> Path:
     """
     runs.write_json(plan.out / "summary.json", as_json(plan, found))
     runs.write_text(plan.out / "summary.csv", as_csv(found))
-    page = plan.out / "summary.md"
-    runs.write_text(page, as_markdown(plan, found))
-    return page
+    runs.write_text(plan.out / PAGE, as_markdown(plan, found))
+    return plan.out / PAGE
 
 
 def as_json(plan: Plan, found: Sequence[Status]) -> dict[str, Any]:

@@ -1,0 +1,65 @@
+"""Programs that torchrun starts in several real processes on this machine, and what they say.
+
+What is tested with them is in `stages/`.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kinocell import runs
+from kinocell.config import RunConfig, to_dict
+
+
+def torchrun(
+    program: Sequence[str], *options: str, processes: int = 2, alone: bool = True
+) -> subprocess.Popen[str]:
+    """Start a program (`-m kinocell ...`, or a file) in several processes."""
+    meeting = ["--standalone"] if alone else []
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", *meeting),
+            *("--nproc-per-node", str(processes), *options, *program),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def kinocell(verb: str, config: RunConfig, *more: str) -> list[str]:
+    """`-m kinocell search` with these settings."""
+    settings = Path(config.out).parent / f"{Path(config.out).name}.json"
+    runs.write_json(settings, to_dict(config))
+    return ["-m", "kinocell", verb, "--config", str(settings), "--out", config.out, *more]
+
+
+def ended(process: subprocess.Popen[str], code: int) -> str:
+    """What a program has said until it ended with this code."""
+    _, talk = process.communicate(timeout=240)
+    assert process.returncode == code, talk
+    return talk
+
+
+def until(process: subprocess.Popen[str], pattern: str) -> None:
+    """Read what it says until there is such a line."""
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if re.search(pattern, line):
+            return
+    raise AssertionError("".join(said))
+
+
+def pid_of(process: subprocess.Popen[str], rank: int) -> int:
+    """The process that torchrun has given this rank."""
+    for children in Path(f"/proc/{process.pid}/task").glob("*/children"):
+        for child in children.read_text().split():
+            if f"RANK={rank}" in Path(f"/proc/{child}/environ").read_text().split("\0"):
+                return int(child)
+    raise AssertionError(f"no rank {rank}")
