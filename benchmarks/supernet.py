@@ -2,6 +2,7 @@
 
     python benchmarks/supernet.py                 # forward + backward, and whole bilevel steps
     python benchmarks/supernet.py --batch 16 --size 64 --json supernet.json
+    python benchmarks/supernet.py --compile graphs    # and ours captured as graphs
 
 The loop is written here the way the public systems write it: a module per connection and operator,
 `sum(w * op(x))`, a full backward pass in the architecture step, weights perturbed in place in turn.
@@ -20,6 +21,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,6 +30,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from kinocell.learning.graphs import Passes, captured
 from kinocell.space.banks import SourceBanks
 from kinocell.space.supernet import SearchModule, SuperNet
 from kinocell.space.wiring import SearchSpace
@@ -164,15 +167,14 @@ Batch = tuple[Tensor, Tensor]
 
 
 def ours_bilevel(
-    network: SuperNet, alphas: Tensor, train: Batch, valid: Batch, method: str
+    passes: Passes, network: SuperNet, alphas: Tensor, train: Batch, valid: Batch, method: str
 ) -> None:
-    """One whole step as kinocell's search takes it."""
+    """One whole step as kinocell's search takes it; `passes` are the network, or graphs of it."""
     weights = dict(network.named_parameters())
 
     def loss_on(batch: Batch) -> Callable[[Mapping[str, Tensor], Tensor], Tensor]:
         def loss(weights: Mapping[str, Tensor], alphas: Tensor) -> Tensor:
-            logits = functional_call(network, dict(weights), (batch[0], softmax(alphas)))
-            return F.cross_entropy(logits, batch[1])
+            return F.cross_entropy(passes(weights, batch[0], softmax(alphas)), batch[1])
 
         return loss
 
@@ -185,8 +187,7 @@ def ours_bilevel(
         method=method,  # type: ignore[arg-type]
     )
     network.zero_grad(set_to_none=True)
-    loss = F.cross_entropy(network(train[0], softmax(alphas.detach())), train[1])
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss_on(train)(weights, alphas.detach()).backward()  # type: ignore[no-untyped-call]
 
 
 def loop_bilevel(network: LoopNet, alphas: Tensor, train: Batch, valid: Batch, method: str) -> None:
@@ -246,23 +247,36 @@ def build(arguments: argparse.Namespace) -> tuple[SuperNet, LoopNet, Tensor, Bat
 
 def cases(arguments: argparse.Namespace) -> dict[str, dict[str, Callable[[], None]]]:
     ours, loop, alphas, train, valid = build(arguments)
+    device = torch.device(arguments.device)
 
-    def passes(network: nn.Module) -> None:
+    def plain(weights: Mapping[str, Tensor], clips: Tensor, mixing: Tensor) -> Tensor:
+        logits: Tensor = functional_call(ours, dict(weights), (clips, mixing))
+        return logits
+
+    def both(network: nn.Module, logits: Callable[[Tensor], Tensor]) -> None:
         network.zero_grad(set_to_none=True)
         mixing = softmax(alphas.detach().requires_grad_())
-        F.cross_entropy(network(train[0], mixing), train[1]).backward()  # type: ignore[no-untyped-call]
+        F.cross_entropy(logits(mixing), train[1]).backward()  # type: ignore[no-untyped-call]
 
-    return {
-        "forward + backward": {"ours": lambda: passes(ours), "loop": lambda: passes(loop)},
-        "bilevel, first": {
-            "ours": lambda: ours_bilevel(ours, alphas, train, valid, "first"),
-            "loop": lambda: loop_bilevel(loop, alphas, train, valid, "first"),
-        },
-        "bilevel, finite": {
-            "ours": lambda: ours_bilevel(ours, alphas, train, valid, "finite"),
-            "loop": lambda: loop_bilevel(loop, alphas, train, valid, "finite"),
+    weights = dict(ours.named_parameters())
+    ways = {"ours": plain}
+    if arguments.compile != "off":
+        ways[arguments.compile] = captured(plain, arguments.compile, device)
+    found: dict[str, dict[str, Callable[[], None]]] = {
+        "forward + backward": {
+            name: partial(both, ours, partial(way, weights, train[0])) for name, way in ways.items()
         },
     }
+    found["forward + backward"]["loop"] = partial(both, loop, partial(loop, train[0]))
+    for method in ("first", "finite"):
+        found[f"bilevel, {method}"] = {
+            name: partial(ours_bilevel, way, ours, alphas, train, valid, method)
+            for name, way in ways.items()
+        }
+        found[f"bilevel, {method}"]["loop"] = partial(
+            loop_bilevel, loop, alphas, train, valid, method
+        )
+    return found
 
 
 def check_sameness(arguments: argparse.Namespace) -> float:
@@ -342,7 +356,7 @@ def fewest(arguments: argparse.Namespace, case: str) -> tuple[float, float]:
     Counted on `meta`, where grouped convolutions are counted as such. The bytes are those that the
     forward passes leave for the backward passes, written once and read once.
     """
-    there = argparse.Namespace(**{**vars(arguments), "device": "meta"})
+    there = argparse.Namespace(**{**vars(arguments), "device": "meta", "compile": "off"})
     function = cases(there)[case]["ours"]
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -365,6 +379,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--compile", choices=("off", "graphs", "fused"), default="off")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     difference = check_sameness(arguments)
@@ -375,8 +390,7 @@ def main() -> None:
     print(f"this device: {rates.flops / 1e9:.0f} GFLOP/s, copies {rates.bytes / 1e9:.1f} GB/s")
     rows = []
     for case, functions in cases(arguments).items():
-        for function in functions.values():
-            function()
+        first = {who: timed(function, arguments.device) for who, function in functions.items()}
         seconds: dict[str, list[float]] = {who: [] for who in functions}
         for _ in range(arguments.repeats):
             for who, function in functions.items():
@@ -400,6 +414,16 @@ def main() -> None:
             "above_floor": medians["ours"] / floor,
         }
         rows.append(row)
+        if arguments.compile != "off":
+            who = arguments.compile
+            row |= {
+                f"{who}_ms": medians[who] * 1000,
+                f"{who}_mib": peaks[who],
+                f"{who}_first_seconds": first[who],
+                f"{who}_faster": statistics.median(
+                    a / b for a, b in zip(seconds["ours"], seconds[who], strict=True)
+                ),
+            }
         print(
             f"{case:20} ours {row['ours_ms']:7.0f} ms  loop {row['loop_ms']:7.0f} ms  "
             f"{row['faster']:.2f}x faster  peak {row['ours_mib']:.0f} / {row['loop_mib']:.0f} MiB "
@@ -412,6 +436,14 @@ def main() -> None:
             f"{row['gigabytes']:.2f} GB take {moved / rates.bytes * 1000:.0f} ms",
             flush=True,
         )
+        if arguments.compile != "off":
+            who = arguments.compile
+            print(
+                f"{'':20} {who} {row[f'{who}_ms']:.0f} ms, {row[f'{who}_faster']:.2f}x as fast as "
+                f"ours without; the first step {row[f'{who}_first_seconds']:.0f} s, peak "
+                f"{row[f'{who}_mib']:.0f} MiB with capturing",
+                flush=True,
+            )
     if arguments.json:
         result = {
             "settings": {k: str(v) for k, v in vars(arguments).items()},

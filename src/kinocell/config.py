@@ -333,6 +333,10 @@ class RunConfig:
     """Numbers that search and training compute with; bf16: bfloat16 where it is safe, meant for
     GPUs."""
 
+    compile: Literal["off", "graphs", "fused"] = "off"
+    """Search and training replay their passes as graphs, meant for GPUs; fused: with kernels that
+    PyTorch writes for them first, which takes many minutes."""
+
     resident: Literal["auto", "on", "off"] = "auto"
     """Load all training frames into the memory of the GPU: where they fit, or as it says."""
 

@@ -24,7 +24,7 @@ COMMON = (
 TRAINING = (
     *("out", "seed", "prepared", "split", "device", "clips", "augment"),
     *("checkpoint_minutes", "checkpoints_kept", "deterministic", "precision", "resident"),
-    *("sync_bn", "resume"),
+    *("sync_bn", "resume", "compile"),
 )
 """Settings of every loop of steps."""
 SOURCES = (

@@ -135,7 +135,7 @@ class SourceBanks(nn.Module):
     def _mix_shared(self, x: Tensor, weights: Tensor) -> Tensor:
         """Skip and pools, once per source, mixed per connection as one 1x1x1 convolution."""
         stacked = torch.cat([self._shared_output(name, x) for name in self.shared], 1)
-        mix = weights[:, [self.columns[name] for name in self.shared]]
+        mix = torch.stack([weights[:, self.columns[name]] for name in self.shared], 1)
         eye = torch.eye(self.channels, dtype=mix.dtype, device=mix.device)
         kernel = torch.einsum("ek,oc->eokc", mix, eye).reshape(
             self.num_edges * self.channels, -1, 1, 1, 1

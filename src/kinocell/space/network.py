@@ -13,7 +13,7 @@ from kinocell.space.ops import OPS, Builder, ConvOperator
 from kinocell.space.wiring import LayerShape, SearchSpace, adaption, layer_shapes, stem
 
 
-def drop_path(outputs: Tensor, share: float) -> Tensor:
+def drop_path(outputs: Tensor, share: float | Tensor) -> Tensor:
     """The outputs `[n, c, t, h, w]` of one connection, dropped for a share of the clips.
 
     What stays is scaled, so that the mean stays (Larsson et al., FractalNet, 2017; as in DARTS).
@@ -39,14 +39,18 @@ class Module(nn.Module):
             for node in genotype.nodes
         )
 
-    def forward(self, before: Tensor, previous: Tensor, dropped: float = 0.0) -> Tensor:
+    def forward(
+        self, before: Tensor, previous: Tensor, dropped: float | Tensor | None = None
+    ) -> Tensor:
         """The nodes side by side, `[n, nodes * channels, t, h, w]`.
 
         Args:
             before: C{t-2}.
             previous: C{t-1}.
-            dropped: Share of drop path; a skip is never dropped (DARTS).
+            dropped: Share of drop path, if any; a skip is never dropped (DARTS).
         """
+        if not isinstance(dropped, Tensor) and not dropped:
+            dropped = None
         values = [self.adaptions[0](before), self.adaptions[1](previous)]
         active: dict[int, Tensor] = {}
         for operators, sources in zip(self.operators, self.sources, strict=True):
@@ -59,7 +63,7 @@ class Module(nn.Module):
                     output = operator.behind_relu(active[source])
                 else:
                     output = operator(values[source])
-                if dropped and not isinstance(operator, nn.Identity):
+                if dropped is not None and not isinstance(operator, nn.Identity):
                     output = drop_path(output, dropped)
                 total = output if total is None else total + output
             assert total is not None
@@ -97,8 +101,9 @@ class Network(nn.Module):
         super().__init__()
         genotype.check_ops(SearchSpace(nodes=len(genotype.nodes), ops=ops))
         self.genotype = genotype
-        self.drop_path = 0.0
-        """Share of each connection's outputs that is dropped while training; may change by step."""
+        self.drop_path: float | Tensor = 0.0
+        """Share of each connection's outputs that is dropped while training; may change by step. A
+        graph that is captured once needs a tensor, `[]`: a number would be a part of the graph."""
         shapes = layer_shapes(len(genotype.nodes), channels=channels, layers=layers)
         self.stem = stem(channels, stride=stem_stride, norm=batch_norm)
         self.modules_ = nn.ModuleList(Module(genotype, shape, ops) for shape in shapes)
@@ -109,7 +114,7 @@ class Network(nn.Module):
         """Logits `[n, classes]` of normalised clips `[n, 3, t, h, w]`."""
         x = self.stem(clips.contiguous(memory_format=torch.channels_last_3d))
         before = previous = x
-        dropped = self.drop_path if self.training else 0.0
+        dropped = self.drop_path if self.training else None
         for module in self.modules_:
             before, previous = previous, module(before, previous, dropped)
         logits: Tensor = self.classifier(self.dropout(previous.mean(dim=(2, 3, 4))))

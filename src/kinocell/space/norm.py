@@ -61,10 +61,12 @@ def batch_normalise(
 def has_fast_path(x: Tensor) -> bool:
     """Whether `batch_normalise` is the faster way for this tensor.
 
-    Never in half precision, in which its sums would lose their digits; PyTorch's are in fp32.
+    Never in half precision, in which its sums would lose their digits; PyTorch's are in fp32. Nor
+    in a graph, for which PyTorch's own is the better material.
     """
     return (
-        x.device.type == "cpu"
+        not torch.compiler.is_compiling()
+        and x.device.type == "cpu"
         and x.shape[1] <= NARROW
         and x.dtype in (torch.float32, torch.float64)
         and x.is_contiguous(memory_format=torch.channels_last_3d)

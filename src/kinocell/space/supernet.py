@@ -51,10 +51,14 @@ class SearchModule(nn.Module):
         """
         sources = [self.adaptions[0](before), self.adaptions[1](previous)]
         sums: list[Tensor | None] = [None] * self.nodes
+        # Picked by number: a list as an index becomes a tensor on the CPU, which a GPU has to wait
+        # for, and which keeps the network out of a CUDA graph.
+        rows = weights.unbind(0)
         for source, bank in enumerate(self.banks):
             if source >= NUM_INPUTS:
                 sources.append(_known(sums[source - NUM_INPUTS]))
-            mixed = bank(sources[source], weights[self.rows[source]])
+            own = torch.stack([rows[row] for row in self.rows[source]])
+            mixed = bank(sources[source], own)
             parts = mixed.chunk(len(self.rows[source]), dim=1)
             for node, part in zip(self.targets[source], parts, strict=True):
                 known = sums[node]

@@ -18,7 +18,7 @@ from kinocell import runs
 from kinocell.config import RunConfig
 from kinocell.console import Table, duration, progress, say
 from kinocell.data.clips import Prepared, open_prepared, test_batches
-from kinocell.learning import parallel
+from kinocell.learning import graphs, parallel
 from kinocell.learning.device import choose_device, deterministic
 from kinocell.learning.draws import HELD_OUT, draws
 from kinocell.learning.metrics import LossAndAccuracy
@@ -34,7 +34,7 @@ from kinocell.stages.derive import choose
 from kinocell.stages.epoch import SoFar, add_of_all, keep_where_due, whole_run
 from kinocell.stages.estimate import say_before_first_step
 from kinocell.stages.guards import largest, warn_of_slow_loader
-from kinocell.stages.search_state import SearchState, begin, search_settings
+from kinocell.stages.search_state import SearchState, begin, check_graphs, search_settings
 from kinocell.stages.search_step import seen, step
 from kinocell.stages.search_trial import decided, in_trial
 from kinocell.strategies.relax import entropy, max_entropy
@@ -128,6 +128,7 @@ def _opened(
     """The settings with all that is decided, the videos, and whether the search is done already."""
     parallel.start(choose_device(config.device))
     folders.check_new(config, folders.search_folder(config))
+    check_graphs(config, strategy)
     prepared = open_prepared(folders.prepared_folder(config), config.split)
     config = decided(config, prepared, space, strategy)
     settings = search_settings(config, prepared, space, strategy)
@@ -179,7 +180,8 @@ def _steps(state: SearchState, asked: Asked) -> None:
         done=so_far.step,
     )
     for weight_batch, alpha_batch in shown:
-        with draws(config.seed, state.step, state.device, rank=parallel.rank()):
+        drawing = draws(config.seed, state.step, state.device, rank=parallel.rank())
+        with drawing, graphs.faults(config.compile):
             step(state, weight_batch, alpha_batch)
         so_far.step_done()
         state.later.step_done()

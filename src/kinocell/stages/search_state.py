@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from kinocell import runs
 from kinocell.config import RunConfig, to_dict, whole_number
@@ -23,8 +24,8 @@ from kinocell.data.augmentation import of_search
 from kinocell.data.clips import Batch, Prepared, training_batches, training_input
 from kinocell.data.cuts import halves
 from kinocell.data.resident import resident
-from kinocell.errors import pick
-from kinocell.learning import optim, parallel
+from kinocell.errors import ConfigError, pick
+from kinocell.learning import graphs, optim, parallel
 from kinocell.learning.device import choose_device, device_name
 from kinocell.learning.later import Later
 from kinocell.learning.memory import free_bytes
@@ -39,6 +40,7 @@ from kinocell.stages.checkpoint import Checkpoints
 from kinocell.stages.epoch import SoFar
 from kinocell.stages.guards import check_in_turn, check_same_weights, largest
 from kinocell.stages.model import split_fingerprint
+from kinocell.strategies.outer import Weights
 from kinocell.strategies.relax import initial_alphas
 from kinocell.strategies.strategy import Strategy
 from kinocell.strategies.table import STRATEGIES
@@ -62,6 +64,8 @@ class SearchState:
     strategy: Strategy
     strategy_name: str
     network: SuperNet
+    passes: graphs.Passes
+    """Logits of (weights by name, clips, mixing weights): the network, or graphs of it."""
     alphas: Tensor
     weight_optimizer: torch.optim.SGD
     alpha_optimizer: torch.optim.Adam
@@ -198,6 +202,7 @@ def fresh(
         strategy=strategy or pick(STRATEGIES, settings.strategy, "strategy"),
         strategy_name=name_of(config, strategy),
         network=network,
+        passes=graphs.captured(partial(_logits, network), config.compile, device),
         alphas=alphas,
         weight_optimizer=optim.sgd(
             network.parameters(),
@@ -215,6 +220,11 @@ def fresh(
         so_far=SoFar(),
         later=Later(delayed=device.type == "cuda" and parallel.world() == 1),
     )
+
+
+def _logits(network: SuperNet, weights: Weights, clips: Tensor, mixing_weights: Tensor) -> Tensor:
+    logits: Tensor = functional_call(network, dict(weights), (clips, mixing_weights))
+    return logits
 
 
 def begin(
@@ -243,7 +253,7 @@ def begin(
             f"search: {name_of(config, strategy)}, {settings.epochs} epochs x {steps} "
             f"steps, {len(state.weight_rows)} videos for weights, {len(state.alpha_rows)} for "
             f"alpha, {num_parameters(state.network):,} weights, {device_name(state.device)}"
-            f"{parallel.said_of(state.batch_size)}"
+            f"{parallel.said_of(state.batch_size)}{graphs.said_of(config.compile, state.device)}"
         )
     files = ("metrics.jsonl", "alphas.jsonl", "genotypes.jsonl")
     for name in files if parallel.is_first() else ():
@@ -274,6 +284,20 @@ def begin(
     state.weight_batches = batches(state.weight_rows, seed=config.seed)
     state.alpha_batches = batches(state.alpha_rows, seed=config.seed + 1)
     return state
+
+
+def check_graphs(config: RunConfig, strategy: Strategy | None) -> None:
+    """Refuse a search whose passes cannot be captured as graphs, where that is asked for.
+
+    Raises:
+        ConfigError: It cannot.
+    """
+    graphs.check(config.compile, sync_bn=config.sync_bn)
+    if config.compile != "off" and name_of(config, strategy) == "exact":
+        raise ConfigError(
+            f"--compile {config.compile} has no second derivatives, which the strategy exact "
+            "takes. Leave --compile out, or take the strategy finite."
+        )
 
 
 def search_settings(

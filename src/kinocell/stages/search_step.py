@@ -7,7 +7,6 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.func import functional_call
 
 from kinocell.data.clips import Batch
 from kinocell.learning import optim, parallel
@@ -20,7 +19,7 @@ from kinocell.strategies.outer import Weights
 
 def step(state: SearchState, weight_batch: Batch, alpha_batch: Batch) -> None:
     """One iteration of the bilevel problem: alpha on the held-out half, then the weights."""
-    settings, network, relax = state.config.search, state.network, state.strategy.relax
+    settings, relax = state.config.search, state.strategy.relax
     rate = optim.cosine(
         state.step,
         settings.epochs * state.steps_per_epoch,
@@ -28,17 +27,17 @@ def step(state: SearchState, weight_batch: Batch, alpha_batch: Batch) -> None:
         settings.learning_rate_end,
     )
     optim.set_learning_rate(state.weight_optimizer, rate)
-    weights = dict(network.named_parameters())
+    weights = dict(state.network.named_parameters())
     clips, labels = state.on_device(weight_batch)
     held_clips, held_labels = state.on_device(alpha_batch)
 
     def train_loss(weights: Weights, alphas: Tensor) -> Tensor:
-        logits = functional_call(network, dict(weights), (clips, relax(alphas)))
+        logits = state.passes(weights, clips, relax(alphas))
         return F.cross_entropy(logits, labels)
 
     def valid_loss(weights: Weights, alphas: Tensor) -> Tensor:
         mixing_weights = relax(alphas)
-        logits = functional_call(network, dict(weights), (held_clips, mixing_weights))
+        logits = state.passes(weights, held_clips, mixing_weights)
         return F.cross_entropy(logits, held_labels) + state.strategy.penalty(mixing_weights)
 
     drift = (
@@ -61,7 +60,7 @@ def step(state: SearchState, weight_batch: Batch, alpha_batch: Batch) -> None:
     state.alpha_optimizer.step()
 
     with precision():
-        logits = network(clips, relax(state.alphas.detach()))
+        logits = state.passes(weights, clips, relax(state.alphas.detach()))
         loss = F.cross_entropy(logits, labels)
     state.check("training loss", loss, weight_batch)
     norm = weight_step(

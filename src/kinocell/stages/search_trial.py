@@ -46,7 +46,7 @@ def in_trial(
     # A strategy of your own may count its calls, or remember them: the costliest of the usual
     # ones takes its place.
     strategy = STRATEGIES["finite"] if strategy else None
-    alone = replace(config, search=replace(config.search, batch_size=1))
+    alone = replace(config, search=replace(config.search, batch_size=1), compile="off")
     state = fresh(alone, prepared, space, strategy, lock)
     state.trial = True
 

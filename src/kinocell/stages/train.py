@@ -18,7 +18,7 @@ from kinocell.data.clips import (
     open_prepared,
     test_batches,
 )
-from kinocell.learning import parallel
+from kinocell.learning import graphs, parallel
 from kinocell.learning.device import choose_device, deterministic
 from kinocell.learning.draws import draws
 from kinocell.learning.metrics import LossAndAccuracy
@@ -113,6 +113,7 @@ def _opened(
     """
     parallel.start(choose_device(config.device))
     folders.check_new(config, folders.train_folder(config))
+    graphs.check(config.compile, sync_bn=config.sync_bn)
     genotype = chosen_genotype(config, genotype)
     prepared = open_prepared(folders.prepared_folder(config), config.split)
     if config.train.model:
@@ -170,7 +171,8 @@ def _steps(state: TrainState, asked: Asked) -> None:
         done=so_far.step,
     )
     for batch in shown:
-        with draws(config.seed, state.step, state.device, rank=parallel.rank()):
+        drawing = draws(config.seed, state.step, state.device, rank=parallel.rank())
+        with drawing, graphs.faults(config.compile):
             step(state, batch)
         so_far.step_done()
         state.later.step_done()

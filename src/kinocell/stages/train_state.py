@@ -8,13 +8,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.optim.swa_utils import AveragedModel
 
 from kinocell import runs
@@ -22,7 +24,7 @@ from kinocell.config import RunConfig, to_dict, whole_number
 from kinocell.console import say
 from kinocell.data.clips import Batch, Prepared, training_batches
 from kinocell.data.resident import resident
-from kinocell.learning import optim, parallel
+from kinocell.learning import graphs, optim, parallel
 from kinocell.learning.averaging import moving_average
 from kinocell.learning.device import choose_device, device_name
 from kinocell.learning.later import Later
@@ -58,6 +60,8 @@ class TrainState:
     rows: npt.NDArray[np.int64]
     valid_rows: npt.NDArray[np.int64]
     model: Model
+    passes: graphs.Passes
+    """Logits of (weights by name, clips): the network, or graphs of it."""
     ops: Mapping[str, Builder]
     optimizer: torch.optim.SGD
     batches: Iterator[Batch]
@@ -202,6 +206,7 @@ def fresh(
         rows=rows,
         valid_rows=manifest.rows("valid"),
         model=model,
+        passes=graphs.captured(partial(_logits, network), config.compile, device),
         ops=ops,
         optimizer=optimizer,
         batches=iter(()),
@@ -211,6 +216,11 @@ def fresh(
         so_far=SoFar(),
         later=Later(delayed=device.type == "cuda" and parallel.world() == 1),
     )
+
+
+def _logits(network: nn.Module, weights: Mapping[str, Tensor], clips: Tensor) -> Tensor:
+    logits: Tensor = functional_call(network, dict(weights), (clips,))
+    return logits
 
 
 def begin(
@@ -234,7 +244,7 @@ def begin(
             f"train: {model + ', ' if model else ''}"
             f"{epochs} epochs x {steps} steps, {len(state.rows)} videos, "
             f"{num_parameters(state.model.network):,} weights, {device_name(state.device)}"
-            f"{parallel.said_of(state.batch_size)}"
+            f"{parallel.said_of(state.batch_size)}{graphs.said_of(config.compile, state.device)}"
         )
         if model and (config.train.drop_path or config.train.dropout):
             say(

@@ -19,7 +19,9 @@ def step(state: TrainState, batch: Batch) -> None:
     settings, network = state.config.train, state.model.network
     optim.set_learning_rate(state.optimizer, _learning_rate(state))
     if isinstance(network, Network):  # grows in a line over the training, as in DARTS
-        network.drop_path = settings.drop_path * state.step / _all_steps(state)
+        share = settings.drop_path * state.step / _all_steps(state)
+        as_tensor = settings.drop_path and state.config.compile != "off"
+        network.drop_path = torch.full((), share, device=state.device) if as_tensor else share
     clips, targets = training_input(
         batch,
         state.config.clips,
@@ -28,7 +30,7 @@ def step(state: TrainState, batch: Batch) -> None:
         device=state.device,
     )
     with autocast(state.config.precision, state.device):
-        logits = network(clips)
+        logits = state.passes(dict(network.named_parameters()), clips)
         loss = F.cross_entropy(logits, targets, label_smoothing=settings.label_smoothing)
     state.check("training loss", loss, batch)
     norm = weight_step(

@@ -39,7 +39,7 @@ def in_trial(
     lock: Lock,
 ) -> Trial:
     """Steps of such a training on a network that is thrown away."""
-    alone = replace(config, train=replace(config.train, batch_size=1))
+    alone = replace(config, train=replace(config.train, batch_size=1), compile="off")
     state = fresh(alone, prepared, genotype, ops, lock)
     state.trial = True
 
