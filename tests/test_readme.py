@@ -113,9 +113,10 @@ def test_links_lead_to_files(path: Path) -> None:
         assert (path.parent / target).exists(), target
 
 
-def file_map() -> list[str]:
-    """The paths of the README's file map; a folder ends in a slash."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("## File map\n```\n")[2]
+def file_map(document: str = "docs/files.md", heading: str = "# Every file") -> list[str]:
+    """The paths of a document's file map; a folder ends in a slash."""
+    text = (ROOT / document).read_text(encoding="utf-8").partition(heading)[2]
+    text = text.partition("```\n")[2]
     paths: list[str] = []
     folder = ""
     for line in text.partition("```")[0].splitlines():
@@ -126,8 +127,12 @@ def file_map() -> list[str]:
     return paths
 
 
-def test_file_map_names_what_exists() -> None:
-    for name in file_map():
+@pytest.mark.parametrize(
+    "where", [("docs/files.md", "# Every file"), ("README.md", "## File map")], ids=lambda w: w[0]
+)
+def test_file_map_names_what_exists(where: tuple[str, str]) -> None:
+    assert len(file_map(*where)) > 20
+    for name in file_map(*where):
         path = ROOT / name
         assert path.is_dir() if name.endswith("/") else path.is_file(), name
 
