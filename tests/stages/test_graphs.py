@@ -263,6 +263,7 @@ def test_drop_path_grows_within_one_graph_and_goes_on_bit_for_bit(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # its own, of its own
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_kernels_that_pytorch_writes_compute_the_same() -> None:
     torch.manual_seed(0)

@@ -224,7 +224,7 @@ def _keep_rate(contest: Contest, lane: Lane) -> None:
     Another machine may see a try later than this one, and `--again` may bring one to an end.
     """
     rate = rate_of(contest, lane)
-    if rate is not None and contest.terms.lr_tries > 1:
+    if rate is not None and contest.terms.lr_tries > 1 and not lane.kept_rate.exists():
         runs.write_json_once(lane.kept_rate, {"learning_rate": rate})
 
 
