@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kinocell import errors
-from kinocell.errors import ConfigError, KinocellError, did_you_mean, pick
+from kinocell.errors import ConfigError, KinocellError, did_you_mean, first_line, pick
 
 
 def test_every_error_is_a_kinocell_error_and_stands_in_the_tree() -> None:
@@ -18,6 +18,11 @@ def test_every_error_is_a_kinocell_error_and_stands_in_the_tree() -> None:
     for kind in kinds:
         assert issubclass(kind, KinocellError)
         assert kind.__name__ in str(errors.__doc__)
+
+
+def test_first_line_of_an_error_without_words_is_its_kind() -> None:
+    assert first_line(ValueError("\n size 3, not 4 \nat x.cpp:7")) == "size 3, not 4 "
+    assert first_line(TimeoutError()) == "TimeoutError"
 
 
 def test_pick_returns_the_entry() -> None:

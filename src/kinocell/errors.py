@@ -1,4 +1,4 @@
-"""The errors that kinocell raises for the world's faults, and `pick` for choosing by name.
+"""The errors that kinocell raises for the world's faults, their words, and `pick` by name.
 
 Nothing here is about one stage; a wrong *argument* in code is a plain `ValueError`.
 
@@ -95,6 +95,12 @@ class RankError(KinocellError):
 
 class SaidElsewhereError(KinocellError):
     """The first process of a run on many devices has failed, and has said why."""
+
+
+def first_line(error: BaseException) -> str:
+    """What another library says of its error, in a line; its kind, where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def did_you_mean(name: str, names: list[str]) -> str:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from kinocell.errors import ConfigError
+from kinocell.errors import ConfigError, first_line
 from kinocell.learning import parallel
 
 Compile = Literal["off", "graphs", "fused"]
@@ -119,7 +119,7 @@ def faults(how: Compile) -> Iterator[None]:
     try:
         yield
     except (TorchDynamoException, FailOnRecompileLimitHit) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+        reason = first_line(error).rstrip(".")
         raise ConfigError(
             f"--compile {how} cannot capture this network: {reason}{_written_at(error)}. {leave}"
         ) from error

@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from kinocell import ranks
-from kinocell.errors import RankError, SaidElsewhereError
+from kinocell.errors import RankError, SaidElsewhereError, first_line
 
 Value = TypeVar("Value")
 
@@ -56,7 +56,7 @@ def all_met() -> Iterator[None]:
     except RuntimeError as error:
         raise RankError(
             f"The {ranks.here().world} processes of this run did not find each other "
-            f"({str(error).splitlines()[0]}). Start them with torchrun, and on several machines "
+            f"({first_line(error)}). Start them with torchrun, and on several machines "
             "give all the same --rdzv-endpoint and let its port through."
         ) from error
 

@@ -26,7 +26,7 @@ import torch
 
 from kinocell import runs
 from kinocell.console import say
-from kinocell.errors import RunError
+from kinocell.errors import RunError, first_line
 from kinocell.learning import parallel
 
 FORMAT = 2
@@ -132,7 +132,7 @@ class Checkpoints:
             yield state
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise RunError(
-                f"The checkpoint {path} is of another network or stage ({_first_line(error)}). "
+                f"The checkpoint {path} is of another network or stage ({first_line(error)}). "
                 "Delete that file to begin this stage again."
             ) from error
 
@@ -160,7 +160,7 @@ class Checkpoints:
             except (Damaged, OSError) as error:
                 damaged.append(path)
                 before = "; the one before is taken" if path != paths[0] else ""
-                say(f"The checkpoint {path} is damaged ({_first_line(error)}){before}.")
+                say(f"The checkpoint {path} is damaged ({first_line(error)}){before}.")
                 continue
             for bad in damaged:  # else they would count among those that are kept
                 bad.replace(bad.with_name(f"{bad.name}.damaged"))
@@ -229,7 +229,3 @@ def _loaded(data: bytes) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise Damaged("it is no checkpoint of kinocell")
     return state
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

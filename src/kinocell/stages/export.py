@@ -27,7 +27,7 @@ from kinocell import runs
 from kinocell.console import say
 from kinocell.data.clips import as_input
 from kinocell.data.sampling import clip_length
-from kinocell.errors import RunError
+from kinocell.errors import RunError, first_line
 from kinocell.space.ops import OPS, Builder
 from kinocell.stages import folders
 from kinocell.stages.model import Model
@@ -177,7 +177,7 @@ def _cause(error: BaseException) -> str:
     """The first line of what went wrong first."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return f"{type(error).__name__}, {str(error).strip().splitlines()[0]}"
+    return f"{type(error).__name__}, {first_line(error)}"
 
 
 @contextlib.contextmanager

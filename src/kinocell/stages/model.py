@@ -20,7 +20,7 @@ from torch import nn
 from kinocell import runs
 from kinocell.config import ClipsConfig, RunConfig, from_dict, lasting
 from kinocell.data.manifest import SPLIT_WORDS, UNUSED, Manifest
-from kinocell.errors import RunError
+from kinocell.errors import RunError, first_line
 from kinocell.space.genotype import Genotype
 from kinocell.space.ops import OPS, Builder
 from kinocell.stages import folders
@@ -181,9 +181,9 @@ def load_model(path: Path, *, ops: Mapping[str, Builder] = OPS) -> Model:
         TypeError,
         RuntimeError,
     ) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunError(
-            f"{path} is damaged or not a kinocell model ({reason}). Train again, or copy it anew."
+            f"{path} is damaged or not a kinocell model ({first_line(error)}). Train again, or "
+            "copy it anew."
         ) from error
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from kinocell.baselines.table import BASELINES
 from kinocell.config import RunConfig
-from kinocell.errors import ConfigError, RunError, pick
+from kinocell.errors import ConfigError, RunError, first_line, pick
 from kinocell.learning import parallel
 from kinocell.space.genotype import Genotype
 from kinocell.space.network import Network
@@ -124,7 +124,7 @@ def check_fits(network: nn.Module, name: str, batch_shape: tuple[int, int, int, 
     try:
         network.train()(torch.empty(batch_shape, device="meta"))
     except (ValueError, RuntimeError) as error:  # what PyTorch raises for shapes
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         few = "Expected more than 1 value per channel" in reason
         raise ConfigError(
             f"{name} cannot be trained on a batch of {batch_shape[0]} clip(s) of {batch_shape[2]} "
