@@ -115,8 +115,8 @@ def _opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
     whole = open_prepared(_prepared(config, workers), config.split)
     for folder in on.runs:
         results.check_comparable(Path(folder), whole.manifest)
+    found = parts(out, whole, config, on)  # first: it may refuse, and should leave no modules
     who = entrants(out, config, on)
-    found = parts(out, whole, config, on)
     return Contest(
         out=out,
         config=config,

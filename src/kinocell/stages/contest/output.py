@@ -65,7 +65,10 @@ def everything(
 def _name(config: RunConfig, videos: Manifest) -> str:
     if config.prepared and not config.data:
         return videos.root.name
-    return Path(config.data).name or "synthetic motions"
+    path = Path(config.data)
+    if path.suffix:  # list.csv says nothing, videos/list.csv does
+        return "/".join(path.parts[-2:])
+    return path.name or "synthetic motions"
 
 
 def notes(terms: Terms, videos: Manifest, found: Sequence[Values]) -> list[str]:
