@@ -357,6 +357,35 @@ def test_finished_run_is_set_beside_with_its_other_settings(
     assert "train.epochs 2, here 1" in line.members[0].notes
 
 
+def renumbered(run: str, folder: Path) -> Path:
+    """A copy of a run that is tested, whose test videos have other rows in its list."""
+    shutil.copytree(run, folder)
+    path = folder / "evaluate/logits.npz"
+    with np.load(path) as found:
+        values = dict(found)
+    np.savez(path, **values | {"rows": values["rows"] + 100})
+    return folder
+
+
+def test_row_numbers_of_a_run_from_elsewhere_may_be_those_of_another_list(
+    tiny_run: RunConfig, with_a_run: Callable[..., Contest], tmp_path: Path
+) -> None:
+    contest = with_a_run(renumbered(tiny_run.out, tmp_path / "mine"))
+    shutil.copytree(tiny_run.out, contest.out / "runs/random-0/seed-0")
+    _, random, added = lines(contest)
+    assert added.results[0].rows.tolist() == random.results[0].rows.tolist()
+    assert added.results[0].hits.tolist() == random.results[0].hits.tolist()
+
+
+def test_folder_that_was_tested_on_other_videos_is_refused_also_in_a_line_of_its_own(
+    tiny_run: RunConfig, with_a_run: Callable[..., Contest]
+) -> None:
+    contest = with_a_run(tiny_run.out)
+    renumbered(tiny_run.out, contest.out / "runs/random-0/seed-0")
+    with pytest.raises(RunError, match=r"cannot stand beside .*seed-0: .* has 16 rows \("):
+        lines(contest)
+
+
 def test_run_on_other_classes_is_refused_by_their_names(
     tiny_run: RunConfig,
     tiny: Tiny,

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from kinocell.errors import RunError
 from kinocell.learning.statistics import wilson_interval
 from kinocell.stages.contest import output, rows
-from kinocell.stages.contest.results import COSTS, Result
+from kinocell.stages.contest.results import COSTS, Result, union
 from kinocell.stages.contest.rows import Line, Member
 
 
@@ -75,9 +77,33 @@ def test_network_that_is_always_better_is_better_by_an_interval_above_zero() -> 
     assert found["mcnemar_p"] == 2 / 2**20
 
 
-def test_trainings_on_other_videos_are_not_averaged() -> None:
-    with pytest.raises(ValueError, match="different videos"):
+def on_rows(text: str, first: int, folder: str) -> Result:
+    numbers = np.arange(first, first + len(text))
+    return replace(result(text), rows=numbers, folders=(Path(folder),))
+
+
+def test_trainings_on_other_rows_are_refused_with_the_difference() -> None:
+    ours = [on_rows("10", 0, "random-1"), on_rows("10", 3, "random-0")]
+    message = (
+        r"random-0 cannot stand beside random-1: it was tested on 2 videos, the other on 2; only "
+        r"one of both has 4 rows \('0', '1', '3', '4'\) of the list\. Delete the folder"
+    )
+    with pytest.raises(RunError, match=message):
+        rows.video_shares(ours)
+    with pytest.raises(RunError, match=message):
+        rows.difference(ours[:1], ours[1:])
+
+
+def test_trainings_on_other_labels_are_refused() -> None:
+    with pytest.raises(RunError, match="their test videos have other labels"):
         rows.video_shares([result("10", "01"), result("10", "11")])
+
+
+def test_folds_that_tested_the_same_videos_are_refused() -> None:
+    with pytest.raises(RunError, match="fold-1 and fold-2 tested the same videos"):
+        union([on_rows("110", 0, "fold-1"), on_rows("10", 2, "fold-2")])
+    whole = union([on_rows("10", 3, "fold-1"), on_rows("110", 0, "fold-2")])
+    assert whole.hits.tolist() == [True, True, False, True, False]
 
 
 def test_classes_are_counted_by_label() -> None:

@@ -6,6 +6,7 @@ Their numbers are made in `rows.py`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from kinocell import runs
@@ -16,7 +17,11 @@ from kinocell.stages.contest.state import Contest, epochs_of, rate_of, trainings
 
 
 def lines(contest: Contest) -> list[Line]:
-    """The lines of the table, from what is on disk now."""
+    """The lines of the table, from what is on disk now.
+
+    Raises:
+        RunError: Two trainings were tested on different videos.
+    """
     by_row: dict[str, dict[str, list[Lane]]] = {}
     for lane in contest.lanes:
         by_row.setdefault(lane.entrant.row, {}).setdefault(lane.entrant.name, []).append(lane)
@@ -29,7 +34,9 @@ def lines(contest: Contest) -> list[Line]:
         )
         for row, entrants in by_row.items()
     ]
-    return [*found, *(_added(contest, Path(folder)) for folder in contest.terms.runs)]
+    found += [_added(contest, Path(folder)) for folder in contest.terms.runs]
+    results.check_same_videos([training for line in found for training in line.results])
+    return found
 
 
 def _member(contest: Contest, name: str, lanes: Sequence[Lane]) -> Member:
@@ -75,12 +82,14 @@ def _added(contest: Contest, folder: Path) -> Line:
     differences = results.other_settings(folder, ours)
     content = runs.read_json(folder / "train" / "config.json", "the config of a training")
     train: Mapping[str, float] = content["config"]["train"]
+    # The same videos, checked by name; its own list may number them otherwise.
+    tested = replace(results.read(folder), rows=contest.whole.manifest.rows("test"))
     return Line(
         name=str(folder),
         members=[
             Member(
                 name=folder.name,
-                tested=[results.read(folder)],
+                tested=[tested],
                 learning_rates=[train["learning_rate"]],
                 epochs=[int(train["epochs"])],
                 notes=differences,

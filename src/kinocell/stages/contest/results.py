@@ -63,10 +63,19 @@ def read(folder: Path) -> Result:
 
 
 def union(folds: Sequence[Result]) -> Result:
-    """The tests of all folds as one: every video once, by a network that never saw it."""
+    """The tests of all folds as one: every video once, by a network that never saw it.
+
+    Raises:
+        RunError: Two of them tested the same video.
+    """
     rows = np.concatenate([fold.rows for fold in folds])
     order = np.argsort(rows)
-    assert len(np.unique(rows)) == len(rows)
+    if len(np.unique(rows)) < len(rows):
+        raise RunError(
+            f"{' and '.join(str(fold.folders[0]) for fold in folds)} tested the same videos, and "
+            "folds share none. Delete the folder that was made of other folds, and give the "
+            "command again."
+        )
     return Result(
         folders=tuple(path for fold in folds for path in fold.folders),
         rows=rows[order],
@@ -75,6 +84,29 @@ def union(folds: Sequence[Result]) -> Result:
         clip_shares=np.concatenate([fold.clip_shares for fold in folds])[order],
         costs={name: float(np.mean([f.costs[name] for f in folds])) for name in COSTS},
     )
+
+
+def check_same_videos(tested: Sequence[Result]) -> None:
+    """Refuse trainings whose hits cannot be paired, video by video.
+
+    Raises:
+        RunError: One was tested on other videos than the first, or on other labels.
+    """
+    for other in tested[1:]:
+        first = tested[0]
+        where = f"{other.folders[0]} cannot stand beside {first.folders[0]}"
+        only = np.setxor1d(other.rows, first.rows).astype(str).tolist()
+        if only:
+            raise RunError(
+                f"{where}: it was tested on {len(other.rows)} videos, the other on "
+                f"{len(first.rows)}; only one of both has {counted(only, 'row', 'rows')} of the "
+                "list. Delete the folder that is of other videos, and give the command again."
+            )
+        if not np.array_equal(other.labels, first.labels):
+            raise RunError(
+                f"{where}: their test videos have other labels. Delete the folder whose labels "
+                "are out of date, and give the command again."
+            )
 
 
 def check_comparable(folder: Path, videos: Manifest) -> None:

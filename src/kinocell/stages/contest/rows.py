@@ -22,7 +22,7 @@ from kinocell.learning.statistics import (
     wilson_interval,
 )
 from kinocell.stages.contest.choices import Trial
-from kinocell.stages.contest.results import COSTS, Result
+from kinocell.stages.contest.results import COSTS, Result, check_same_videos
 
 BOOTSTRAP_SEED = 0
 
@@ -101,7 +101,11 @@ def difference(ours: Sequence[Result], searched: Sequence[Result]) -> dict[str, 
     Both are of the difference of the means over all trainings, so that they speak of one thing.
     For the interval test videos are drawn with replacement, each with the share of trainings that
     name it right, on both sides; for p, which side has which share is tossed on each video.
+
+    Raises:
+        RunError: They were tested on different videos.
     """
+    check_same_videos([*ours, *searched])
     found = paired_bootstrap(video_shares(ours), video_shares(searched), seed=BOOTSTRAP_SEED)
     return {
         "value": found.value,
@@ -115,10 +119,9 @@ def video_shares(tested: Sequence[Result]) -> Shares:
     """The share of the trainings that name each video right, `[videos]`.
 
     Raises:
-        ValueError: They were tested on other videos.
+        RunError: They were tested on different videos.
     """
-    if {training.labels.tobytes() for training in tested} != {tested[0].labels.tobytes()}:
-        raise ValueError("These trainings were tested on different videos.")
+    check_same_videos(tested)
     shares: Shares = np.mean([training.hits for training in tested], axis=0)
     return shares
 
