@@ -12,7 +12,7 @@ from kinocell.config import RunConfig
 from kinocell.data.manifest import Manifest, from_names
 from kinocell.stages.contest import output
 from kinocell.stages.contest.results import COSTS, Result
-from kinocell.stages.contest.rows import Line, Member
+from kinocell.stages.contest.rows import Kind, Line, Member
 from kinocell.stages.contest.terms import Budget, Terms
 from kinocell.stages.page import comparison
 
@@ -31,7 +31,9 @@ def trained(accuracy: float, cost: float, seed: int) -> Result:
 
 
 def line(name: str, accuracy: float, cost: float, members: int = 1) -> Line:
+    kinds: dict[str, Kind] = {"searched": "searched", "random": "random"}
     return Line(
+        kind=kinds.get(name, "model"),
         name=name,
         members=[
             Member(name=f"{name}-{i}", tested=[trained(accuracy, cost * (1 + i), 10 * i + s)
@@ -61,8 +63,8 @@ def found() -> dict[str, Any]:
         line("resnet3d_18", 0.5, 33e6),
         line("c3d", 0.3, 78e6),
         line("x3d_xs", 0.82, 3e6),
-        Line(name="convnet3d", members=[Member(name="convnet3d", tested=[])], planned=2,
-             failures=[("convnet3d/seed-0, train", "memory ran out")]),
+        Line(kind="model", name="convnet3d", members=[Member(name="convnet3d", tested=[])],
+             planned=2, failures=[("convnet3d/seed-0, train", "memory ran out")]),
     ]  # fmt: skip
     config = RunConfig(data="of my <own>")
     terms = Terms(budget=Budget(epochs=30))

@@ -12,7 +12,7 @@ from kinocell.errors import RunError
 from kinocell.learning.statistics import wilson_interval
 from kinocell.stages.contest import output, rows
 from kinocell.stages.contest.results import COSTS, Result, union
-from kinocell.stages.contest.rows import Line, Member
+from kinocell.stages.contest.rows import Kind, Line, Member
 
 
 def result(text: str, labels: str = "") -> Result:
@@ -30,7 +30,8 @@ def result(text: str, labels: str = "") -> Result:
 
 def line(name: str, *texts: str, **values: Any) -> Line:
     members = [Member(name=name, tested=[result(text) for text in texts])]
-    return Line(name=name, members=members, planned=len(texts), **values)
+    kind: Kind = "searched" if name == "searched" else "model"
+    return Line(kind=kind, name=name, members=members, planned=len(texts), **values)
 
 
 def test_line_has_mean_and_sample_deviation_over_trainings() -> None:
@@ -108,7 +109,9 @@ def test_folds_that_tested_the_same_videos_are_refused() -> None:
 
 def test_classes_are_counted_by_label() -> None:
     members = [Member(name="m", tested=[result("110", "001"), result("010", "001")])]
-    found = rows.numbers(Line(name="m", members=members, planned=2), None, ["a", "b", "c"])
+    found = rows.numbers(
+        Line(kind="model", name="m", members=members, planned=2), None, ["a", "b", "c"]
+    )
     assert found["per_class"] == [
         {"class": "a", "num_videos": 2, "top1": 0.75},
         {"class": "b", "num_videos": 1, "top1": 0.0},
@@ -116,7 +119,7 @@ def test_classes_are_counted_by_label() -> None:
 
 
 def test_line_without_a_training_says_why() -> None:
-    failed = Line(name="c3d", members=[Member(name="c3d", tested=[])], planned=3,
+    failed = Line(kind="model", name="c3d", members=[Member(name="c3d", tested=[])], planned=3,
                   failures=[("c3d/seed-0, train", "memory ran out")])  # fmt: skip
     found = rows.numbers(failed, line("searched", "10"), ["a"])
     assert found["trainings"] == 0
@@ -129,7 +132,9 @@ def test_best_of_several_networks_is_the_one_with_the_best_mean() -> None:
         Member(name="random-0", tested=[result("1100"), result("0000")]),
         Member(name="random-1", tested=[result("1000"), result("1110")]),
     ]
-    found = rows.numbers(Line(name="random", members=members, planned=4), None, ["a"])
-    best = output.best_member(found)
+    found = rows.numbers(
+        Line(kind="random", name="random", members=members, planned=4), None, ["a"]
+    )
+    best = output.best_random(found)
     assert best is not None
     assert (best["name"], best["video_top1"]["mean"]) == ("random-1", 0.5)

@@ -20,7 +20,6 @@ from kinocell.stages.contest.rows import Line
 from kinocell.stages.contest.terms import Terms, shared, to_plain
 
 FORMAT = 1
-SEARCHED, RANDOM = "searched", "random"
 Values = Mapping[str, Any]
 
 
@@ -36,12 +35,12 @@ def everything(
         config: The settings that all runs share.
         device: Its name.
     """
-    searched = next((line for line in lines if line.name == SEARCHED), None)
+    searched = next((line for line in lines if line.kind == "searched"), None)
     found = []
     for line in lines:
-        against = None if line.name == SEARCHED else searched
+        against = None if line.kind == "searched" else searched
         values = rows.numbers(line, against, videos.class_names)
-        values["printed"] = PRINTED.get(line.name)
+        values["printed"] = None if line.kind == "run" else PRINTED.get(line.name)
         found.append(values)
     used = int((videos.splits != UNUSED).sum())
     return {
@@ -73,17 +72,24 @@ def _name(config: RunConfig, videos: Manifest) -> str:
 
 def notes(terms: Terms, videos: Manifest, found: Sequence[Values]) -> list[str]:
     """What has to be known to read the table rightly, one sentence or two each."""
+    beside = any(row["kind"] == "run" for row in found)
+    who = "Every network of this comparison" if beside else "Every network"
     said = [
-        f"Every network: the same videos, input, augmentation and schedule, {terms.budget} a "
+        f"{who}: the same videos, input, augmentation, schedule and test, {terms.budget} a "
         "training."
     ]
     if terms.lr_tries > 1:
         said.append(
-            f"Each network has its own learning rate, the best of {terms.lr_tries} on a part of "
-            "the training videos that shares no group with the rest (a fifth of the epochs each)."
+            f"Each has its own learning rate, the best of {terms.lr_tries} on a part of the "
+            "training videos that shares no group with the rest (a fifth of the epochs each)."
         )
     else:
-        said.append("All networks have the learning rate of the settings.")
+        said.append("All have the learning rate of the settings.")
+    if beside:
+        said.append(
+            'The lines "run" are runs from elsewhere on the same videos; settings in which they '
+            "differ are listed, and may be why they are better or worse."
+        )
     if terms.folds:
         cut = "by group" if videos.grouped else "by file, because no groups are named"
         said.append(
@@ -102,7 +108,7 @@ def notes(terms: Terms, videos: Manifest, found: Sequence[Values]) -> list[str]:
             "The searched line was not searched here but given; which videos it was searched on, "
             "its file says."
         )
-    if any(row["name"] == RANDOM and best_member(row) for row in found):
+    if any(best_random(row) for row in found):
         said.append(
             "The best random module is the one with the best test score: what looking at the test "
             "would give, not a result that anybody could have chosen."
@@ -156,15 +162,17 @@ def parameters(row: Values) -> str:
     return f"{low} {unit}" if low == high else f"{low}-{high} {unit}"
 
 
-def best_member(row: Values) -> Values | None:
-    """The network of a line with the best mean over its trainings, where there are several."""
+def best_random(row: Values) -> Values | None:
+    """The random module with the best mean over its trainings, where there are several."""
     done = [member for member in row["members"] if "video_top1" in member]
+    if row["kind"] != "random":
+        return None
     return max(done, key=lambda m: m["video_top1"]["mean"]) if len(done) > 1 else None
 
 
 def title(row: Values) -> str:
     """The name of a line, with how many networks it stands for."""
-    if row["name"] in (SEARCHED, RANDOM):
+    if row["kind"] in ("searched", "random"):
         num = len(row["members"])
         return f"{row['name']} ({num} module{'' if num == 1 else 's'})"
     return str(row["name"])
@@ -201,7 +209,7 @@ def problems(found: Values) -> list[str]:
 def printed(found: Values) -> list[Values]:
     """The lines that stand in the paper's Table 2 too, where a network drawn by people is one."""
     quoted = [row for row in found["rows"] if row["printed"]]
-    return quoted if any(row["name"] != SEARCHED for row in quoted) else []
+    return quoted if any(row["kind"] != "searched" for row in quoted) else []
 
 
 COLUMNS = ("network", "n", "video top-1", "95 %", "clip top-1", "vs searched", "p",
@@ -245,7 +253,7 @@ def as_markdown(found: Values) -> str:
         "",
     ]
     for row in found["rows"]:
-        if (best := best_member(row)) and row["name"] == RANDOM:
+        if best := best_random(row):
             lines += [f"Best random module: {best['name']}, {spread(best['video_top1'])}.", ""]
     lines += [f"- {note}" for note in (*found["notes"], *problems(found))]
     if quoted:
@@ -323,7 +331,7 @@ def as_text(found: Values) -> list[str]:
             lines.append(f"{left}  {reason}"[:80])
             continue
         lines.append(f"{left} {spread(row['video_top1']):>13} {gap(row):>22} {parameters(row):>13}")
-        if (best := best_member(row)) and row["name"] == RANDOM:
+        if best := best_random(row):
             lines.append(f"{'  the best, ' + best['name']:<29} {spread(best['video_top1']):>13}")
     tested = found["videos"]["test"]
     return [*lines, "", f"{tested} test videos; percent, ± sd over trainings, [95 % interval]"]

@@ -5,7 +5,7 @@ What follows from it in numbers is in `rows.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,20 +139,42 @@ def check_comparable(folder: Path, videos: Manifest) -> None:
         raise RunError(f"{folder} cannot be compared: its test videos have other labels.")
 
 
-def other_settings(folder: Path, ours: Mapping[str, Any]) -> list[str]:
-    """The settings in which a run's training differs from those of the comparison.
+PROTOCOL = (
+    *("clips.", "augment.", "train.", "precision", "sync_bn", "prepare.short_side_px"),
+    *("evaluate.views", "evaluate.crops", "evaluate.weights"),
+)
+"""What trainings and tests depend on: sections and single settings, as their names begin."""
+
+
+def run_settings(folder: Path, names: Iterable[str]) -> dict[str, Any]:
+    """The settings by full name with which a run was trained and tested.
 
     Args:
-        folder: The run folder.
-        ours: Settings by full name.
+        folder: A run folder that is trained and evaluated.
+        names: The settings that are asked for; those that it does not write down have defaults.
     """
-    content = runs.read_json(folder / "train" / "config.json", "the config of a training")
-    # A training does not write down what was left alone of its newer settings.
-    theirs = settings.completed(settings.flat(content["config"]), ours)
+    training, test = (
+        settings.flat(runs.read_json(folder / stage / "config.json", "a stage's config")["config"])
+        for stage in ("train", "evaluate")
+    )
+    # The frames that it was trained on, also where it did not prepare them itself.
+    side = metadata(folder / "train" / "best.safetensors")["short_side_px"]
+    known = training | test | {"prepare.short_side_px": side}
+    # A stage does not write down what was left alone of its newer settings.
+    return settings.completed(known, names)
+
+
+def other_settings(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """The settings in which a run's training and test differ from those of the comparison.
+
+    Args:
+        theirs: Settings by full name, as `run_settings` has them.
+        ours: Of the comparison, likewise.
+    """
     return [
         f"{name} {theirs[name]}, here {value}"
         for name, value in sorted(ours.items())
-        if name.startswith(("clips.", "augment.", "train."))
+        if name.startswith(PROTOCOL)
         and name not in ("train.model", "augment.in_search")
         and theirs[name] != value
     ]

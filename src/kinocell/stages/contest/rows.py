@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from kinocell.stages.contest.choices import Trial
 from kinocell.stages.contest.results import COSTS, Result, check_same_videos
 
 BOOTSTRAP_SEED = 0
+Kind = Literal["searched", "random", "model", "run"]
+"""What a line stands for: modules, searched (or given) or random; a baseline; a run folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +50,9 @@ class Member:
 class Line:
     """One line of the table."""
 
+    kind: Kind
     name: str
-    """"searched", "random", a baseline, or a run folder."""
+    """"searched", "random", a baseline, or "run my-run (16 frames)"."""
     members: Sequence[Member]
     planned: int
     """Trainings that should be there."""
@@ -71,6 +74,7 @@ def numbers(line: Line, searched: Line | None, class_names: Sequence[str]) -> di
         class_names: For the table per class.
     """
     values: dict[str, Any] = {
+        "kind": line.kind,
         "name": line.name,
         "trainings": len(line.results),
         "planned": line.planned,
