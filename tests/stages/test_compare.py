@@ -353,6 +353,8 @@ def test_finished_run_is_set_beside_with_its_other_settings(
 ) -> None:
     (line,) = [line for line in lines(with_a_run(tiny_run.out)) if line.kind == "run"]
     assert line.name == f"run {tiny_run.out}"
+    done = runs.stage_summary(Path(tiny_run.out) / "train")
+    assert line.results[0].devices == (done["device"],)
     scores = json.loads((Path(tiny_run.out) / "evaluate/scores.json").read_text())
     (training,) = line.results
     assert training.hits.mean() == pytest.approx(scores["video_top1"])

@@ -46,6 +46,11 @@ def test_single_training_has_no_deviation() -> None:
     assert rows.numbers(line("c3d", "10"), None, ["a"])["video_top1"]["sd"] is None
 
 
+def test_best_single_training_is_no_number_of_a_line() -> None:
+    # "Best" is a module's mean over its trainings, and nothing else.
+    assert "best" not in rows.numbers(line("c3d", "10", "11"), None, ["a"])["video_top1"]
+
+
 def test_difference_averages_trainings_video_by_video() -> None:
     # Ours name video 0 right always, 1 half of the time: 0.75; the searched ones only video 1.
     ours, searched = [result("11"), result("10")], [result("01"), result("01")]

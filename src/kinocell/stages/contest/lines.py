@@ -54,6 +54,7 @@ def _member(contest: Contest, name: str, lanes: Sequence[Lane]) -> Member:
             tested.append(results.union([results.read(folder) for folder in folders]))
     lengths = [epochs_of(contest, lane) for lane in lanes]
     rates = [rate_of(contest, lane) for lane in lanes]
+    paces = [lane.folder / "pace" / "train" for lane in lanes]
     over = any(length and length.over_budget for length in lengths)
     return Member(
         name=name,
@@ -63,6 +64,7 @@ def _member(contest: Contest, name: str, lanes: Sequence[Lane]) -> Member:
         tries=[trial for lane in lanes for trial in tries_of(contest, lane)],
         genotypes=[str(lane.genotype) for lane in lanes if lane.genotype],
         notes=["one epoch takes longer than the budget"] if over else [],
+        paced_on=results.devices(pace for pace in paces if (pace / "done.json").exists()),
     )
 
 

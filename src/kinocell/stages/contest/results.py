@@ -37,6 +37,8 @@ class Result:
     """The share of each video's clips that were named right by themselves, `[n]`."""
     costs: Mapping[str, float]
     """Of train/done.json: parameters, multiply_adds, milliseconds, ...; means over folds."""
+    devices: tuple[str, ...] = ()
+    """Names of those on which the times were taken, each once."""
 
 
 COSTS = ("parameters", "weights_mib", "multiply_adds", "milliseconds", "milliseconds_p90",
@@ -59,7 +61,18 @@ def read(folder: Path) -> Result:
         hits=softmax(logits).mean(axis=1).argmax(axis=1) == labels,
         clip_shares=(logits.argmax(axis=2) == labels[:, None]).mean(axis=1),
         costs={name: float(done[name]) for name in COSTS},
+        devices=devices([folder / "train"]),
     )
+
+
+def devices(trainings: Iterable[Path]) -> tuple[str, ...]:
+    """Names of the devices on which finished trainings were timed, sorted, each once.
+
+    Args:
+        trainings: Folders of the stage: RUN/train.
+    """
+    found = {runs.stage_summary(folder).get("device") for folder in trainings}
+    return tuple(sorted(name for name in found if name))  # the first trainings did not say
 
 
 def union(folds: Sequence[Result]) -> Result:
@@ -83,6 +96,7 @@ def union(folds: Sequence[Result]) -> Result:
         hits=np.concatenate([fold.hits for fold in folds])[order],
         clip_shares=np.concatenate([fold.clip_shares for fold in folds])[order],
         costs={name: float(np.mean([f.costs[name] for f in folds])) for name in COSTS},
+        devices=tuple(sorted({name for fold in folds for name in fold.devices})),
     )
 
 

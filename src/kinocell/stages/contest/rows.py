@@ -44,6 +44,8 @@ class Member:
     genotypes: Sequence[str] = ()
     """Files, one per part; none for a baseline."""
     notes: Sequence[str] = ()
+    paced_on: Sequence[str] = ()
+    """Devices on which its steps were timed, for a budget in minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,7 @@ def numbers(line: Line, searched: Line | None, class_names: Sequence[str]) -> di
         "name": line.name,
         "trainings": len(line.results),
         "planned": line.planned,
+        "devices": sorted({name for training in line.results for name in training.devices}),
         "failures": [{"run": run, "reason": reason} for run, reason in line.failures],
         "members": [_member(member) for member in line.members],
     }
@@ -143,6 +146,7 @@ def _member(member: Member) -> dict[str, Any]:
         "tries": [asdict(trial) for trial in member.tries],
         "genotypes": list(member.genotypes),
         "notes": list(member.notes),
+        "paced_on": list(member.paced_on),
         "trainings": [
             {
                 "folders": [str(folder) for folder in training.folders],
@@ -164,7 +168,6 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
     return {
         "mean": statistics.fmean(values),
         "sd": statistics.stdev(values) if len(values) > 1 else None,
-        "best": max(values),
     }
 
 

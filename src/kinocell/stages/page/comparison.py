@@ -62,7 +62,7 @@ def write(path: Path, found: Values) -> None:
         "classes": _classes(done),
         "printed": output.printed(found),
         "headline": _headline(found),
-        "device": found["device"],
+        "devices": "; ".join(found["devices"]),
         "settings_json": json.dumps(found["settings"], indent=2, ensure_ascii=False),
     }
     runs.write_text(path, render.comparison_page(parts, {"points": [_point(row) for row in done]}))
