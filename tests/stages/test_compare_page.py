@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +101,21 @@ def test_page_says_where_the_searched_network_does_not_win(page_file: Path) -> N
     text = page_file.read_text(encoding="utf-8")
     assert "ahead of" in text
     assert "x3d_xs" in text.split("these test videos decide nothing")[0].rpartition("Against")[2]
+
+
+def test_run_from_elsewhere_has_a_mark_of_its_own(page_file: Path, tmp_path: Path) -> None:
+    added = replace(line("run searched (16 frames)", 0.6, 1e6), kind="run")
+    found = output.everything([line("searched", 0.8, 1e5), added], videos(), Terms(), RunConfig(),
+                              device="CPU")  # fmt: skip
+    comparison.write(tmp_path / "runs.html", found)
+    text = (tmp_path / "runs.html").read_text(encoding="utf-8")
+    assert '<i class="marker run"></i> runs from elsewhere' in text
+    drawn = json.loads(text.split('id="data">')[1].split("</script>")[0])["points"]
+    assert [(p["label"], p["kind"]) for p in drawn] == [
+        ("searched", "searched"),
+        ("run searched (16 frames)", "run"),
+    ]
+    assert "runs from elsewhere" not in page_file.read_text(encoding="utf-8")
 
 
 def opened(browser: Browser, path: Path, width: int, *, dark: bool) -> tuple[Page, list[str]]:

@@ -44,7 +44,7 @@ def test_what_is_not_the_papers_is_named() -> None:
     config = replace(PAPER, clips=replace(PAPER.clips, size_px=64))
     said = deviations(config, replace(table2(), budget=Budget(epochs=2), random_genotypes=0))
     assert said == [
-        "reproduce: not the paper's:",
+        "reproduce: not as in the paper:",
         "  budget: 'epochs=600' in the paper, 'epochs=2' here",
         "  clips.size_px: 112 in the paper, 64 here",
     ]
@@ -55,7 +55,7 @@ def test_other_networks_videos_and_numbers_are_not_the_papers() -> None:
     on = replace(table2(), models=("c3d",), seeds=5, search_seeds=2, random_genotypes=1)
     models = ", ".join(sorted(table2().models))
     assert deviations(config, on) == [
-        "reproduce: not the paper's:",
+        "reproduce: not as in the paper:",
         f"  models: '{models}' in the paper, 'c3d' here",
         "  precision: 'fp32' in the paper, 'bf16' here",
         "  search-seeds: 1 in the paper, 2 here",

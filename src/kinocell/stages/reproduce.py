@@ -82,7 +82,9 @@ def deviations(config: RunConfig, on: Terms) -> list[str]:
     ours = _of_paper(config) | _terms(on) | {"videos": _videos(config)}
     changed = configs.differences(paper, ours, words=("in the paper", "here"))
     head = (
-        "not the paper's:" if changed else "all settings are those of the paper (docs/search.md)."
+        "not as in the paper:"
+        if changed
+        else "all settings are those of the paper (docs/search.md)."
     )
     lines = [f"reproduce: {head}", *(f"  {line}" for line in changed)]
     if on.random_genotypes:
