@@ -56,6 +56,9 @@ def test_differences_name_the_setting_and_both_values() -> None:
     new = to_dict(RunConfig(seed=1, search=SearchConfig(epochs=9)))
     assert differences(old, new) == ["search.epochs: 50 there, 9 now", "seed: 0 there, 1 now"]
     assert differences(old, old) == []
+    assert differences({"name": "is there now"}, {"name": ""}, words=("before", "here")) == [
+        "name: 'is there now' before, '' here"
+    ]
 
 
 def test_every_field_has_a_help_text() -> None:

@@ -412,13 +412,26 @@ def from_dict(kind: type[Config], values: Mapping[str, Any], where: str) -> Conf
     return kind(**arguments)
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Settings that differ, one line each: `"search.epochs: 10 there, 20 now"`."""
+def differences(
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    prefix: str = "",
+    *,
+    words: tuple[str, str] = ("there", "now"),
+) -> list[str]:
+    """Settings that differ, one line each: `"search.epochs: 10 there, 20 now"`.
+
+    Args:
+        old: Settings, flat or in sections.
+        new: Others, likewise.
+        prefix: In front of every name.
+        words: Said behind the old values and behind the new ones.
+    """
     lines: list[str] = []
     for name in sorted(old.keys() | new.keys()):
         before, now = old.get(name), new.get(name)
         if isinstance(before, Mapping) and isinstance(now, Mapping):
-            lines += differences(before, now, f"{prefix}{name}.")
+            lines += differences(before, now, f"{prefix}{name}.", words=words)
         elif before != now:
-            lines.append(f"{prefix}{name}: {before!r} there, {now!r} now")
+            lines.append(f"{prefix}{name}: {before!r} {words[0]}, {now!r} {words[1]}")
     return lines

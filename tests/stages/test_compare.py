@@ -26,6 +26,8 @@ from kinocell.stages.contest.lines import lines
 from kinocell.stages.contest.state import Contest
 from kinocell.stages.contest.terms import Budget, Terms
 from kinocell.stages.many.plan import Run
+from kinocell.stages.model import load_model, save_model
+from kinocell.stages.page import comparison as compared
 
 Tiny = Callable[..., RunConfig]
 FAST: dict[str, Any] = {"search": {"epochs": 1}, "train": {"epochs": 1, "dropout": 0.0}}
@@ -349,12 +351,117 @@ def with_a_run(tiny: Tiny, tmp_path: Path) -> Callable[[Path | str], Contest]:
 def test_finished_run_is_set_beside_with_its_other_settings(
     tiny_run: RunConfig, with_a_run: Callable[..., Contest]
 ) -> None:
-    (line,) = [line for line in lines(with_a_run(tiny_run.out)) if line.name == tiny_run.out]
+    (line,) = [line for line in lines(with_a_run(tiny_run.out)) if line.kind == "run"]
+    assert line.name == f"run {tiny_run.out}"
+    done = runs.stage_summary(Path(tiny_run.out) / "train")
+    assert line.results[0].devices == (done["device"],)
     scores = json.loads((Path(tiny_run.out) / "evaluate/scores.json").read_text())
     (training,) = line.results
     assert training.hits.mean() == pytest.approx(scores["video_top1"])
     assert training.clip_shares.mean() == pytest.approx(scores["clip_top1"])
     assert "train.epochs 2, here 1" in line.members[0].notes
+
+
+def test_run_with_another_test_and_precision_is_set_beside_with_a_note(
+    tiny_run: RunConfig, with_a_run: Callable[..., Contest]
+) -> None:
+    other = {"evaluate": {"views": 3, "crops": 2, "weights": "last"}, "precision": "bf16"}
+    contest = with_a_run(tiny_run.out, **other, prepare={"short_side_px": 99})
+    (line,) = [line for line in lines(contest) if line.kind == "run"]
+    assert [note for note in line.members[0].notes if not note.startswith("train.")] == [
+        "evaluate.crops 1, here 2",
+        "evaluate.views 2, here 3",
+        "evaluate.weights best, here last",
+        "precision fp32, here bf16",  # and nothing of the short side: both have the same frames
+    ]
+    said = everything(contest)["notes"]
+    assert said[0].startswith("Every network of this comparison: the same videos, input")
+    assert any('The lines "run" are runs from elsewhere' in note for note in said)
+
+
+def test_run_that_was_trained_on_larger_frames_says_so(
+    tiny_run: RunConfig, with_a_run: Callable[..., Contest], tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_run.out, tmp_path / "mine")
+    path = tmp_path / "mine/train/best.safetensors"
+    model = load_model(path)
+    save_model(path, replace(model, short_side_px=240))
+    (line,) = [line for line in lines(with_a_run(path.parents[1])) if line.kind == "run"]
+    here = model.short_side_px
+    assert f"prepare.short_side_px 240, here {here}" in line.members[0].notes
+
+
+@pytest.mark.parametrize(
+    ("clips", "label"),
+    [
+        ({}, ""),
+        ({"frames_per_segment": 4}, " (8 frames)"),
+        ({"input": "difference"}, " (4 differences)"),
+        ({"segments": 4, "frames_per_segment": 1}, ""),
+    ],
+)
+def test_line_of_a_run_that_sees_something_else_is_labelled_with_it(
+    clips: dict[str, Any], label: str, tiny_run: RunConfig,
+    with_a_run: Callable[..., Contest], tmp_path: Path,
+) -> None:  # fmt: skip
+    shutil.copytree(tiny_run.out, tmp_path / "mine")
+    path = tmp_path / "mine/train/config.json"
+    content = json.loads(path.read_text())
+    assert (content["config"]["clips"]["segments"], content["config"]["clips"]["input"]) == (
+        2, "rgb",
+    )  # fmt: skip
+    content["config"]["clips"] |= clips
+    path.write_text(json.dumps(content))
+    (line,) = [line for line in lines(with_a_run(path.parents[1])) if line.kind == "run"]
+    assert line.name == f"run {path.parents[1]}{label}"
+
+
+def test_run_folder_with_the_name_of_a_line_is_not_taken_for_it(
+    tiny_run: RunConfig, with_a_run: Callable[..., Contest], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    shutil.copytree(tiny_run.out, tmp_path / "searched")
+    shutil.copytree(tiny_run.out, tmp_path / "resnet3d_18")
+    monkeypatch.chdir(tmp_path)
+    for name in ("searched", "resnet3d_18"):
+        contest = with_a_run(name)
+        shutil.copytree(tiny_run.out, contest.out / "runs/searched-0/seed-0", dirs_exist_ok=True)
+        found = everything(contest)
+        (row,) = [row for row in found["rows"] if row["kind"] == "run"]
+        assert (row["name"], row["printed"]) == (f"run {name}", None)
+        assert row["difference"]["value"] == 0
+        compared.write(tmp_path / "compare.html", found)
+        text = (tmp_path / "compare.html").read_text()
+        assert f"Against run {name} these test videos decide nothing." in text
+
+
+def renumbered(run: str, folder: Path) -> Path:
+    """A copy of a run that is tested, whose test videos have other rows in its list."""
+    shutil.copytree(run, folder)
+    path = folder / "evaluate/logits.npz"
+    with np.load(path) as found:
+        values = dict(found)
+    np.savez(path, **values | {"rows": values["rows"] + 100})
+    return folder
+
+
+def test_row_numbers_of_a_run_from_elsewhere_may_be_those_of_another_list(
+    tiny_run: RunConfig, with_a_run: Callable[..., Contest], tmp_path: Path
+) -> None:
+    contest = with_a_run(renumbered(tiny_run.out, tmp_path / "mine"))
+    shutil.copytree(tiny_run.out, contest.out / "runs/random-0/seed-0")
+    _, random, added = lines(contest)
+    assert added.results[0].rows.tolist() == random.results[0].rows.tolist()
+    assert added.results[0].hits.tolist() == random.results[0].hits.tolist()
+
+
+def test_folder_that_was_tested_on_other_videos_is_refused_also_in_a_line_of_its_own(
+    tiny_run: RunConfig, with_a_run: Callable[..., Contest]
+) -> None:
+    contest = with_a_run(tiny_run.out)
+    renumbered(tiny_run.out, contest.out / "runs/random-0/seed-0")
+    with pytest.raises(RunError, match=r"cannot stand beside .*seed-0: .* has 16 rows \("):
+        lines(contest)
 
 
 def test_run_on_other_classes_is_refused_by_their_names(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ from kinocell.config import RunConfig
 from kinocell.data.manifest import Manifest, from_names
 from kinocell.stages.contest import output
 from kinocell.stages.contest.results import COSTS, Result
-from kinocell.stages.contest.rows import Line, Member
+from kinocell.stages.contest.rows import Kind, Line, Member
 from kinocell.stages.contest.terms import Budget, Terms
 from kinocell.stages.page import comparison
 
@@ -31,7 +33,9 @@ def trained(accuracy: float, cost: float, seed: int) -> Result:
 
 
 def line(name: str, accuracy: float, cost: float, members: int = 1) -> Line:
+    kinds: dict[str, Kind] = {"searched": "searched", "random": "random"}
     return Line(
+        kind=kinds.get(name, "model"),
         name=name,
         members=[
             Member(name=f"{name}-{i}", tested=[trained(accuracy, cost * (1 + i), 10 * i + s)
@@ -61,8 +65,8 @@ def found() -> dict[str, Any]:
         line("resnet3d_18", 0.5, 33e6),
         line("c3d", 0.3, 78e6),
         line("x3d_xs", 0.82, 3e6),
-        Line(name="convnet3d", members=[Member(name="convnet3d", tested=[])], planned=2,
-             failures=[("convnet3d/seed-0, train", "memory ran out")]),
+        Line(kind="model", name="convnet3d", members=[Member(name="convnet3d", tested=[])],
+             planned=2, failures=[("convnet3d/seed-0, train", "memory ran out")]),
     ]  # fmt: skip
     config = RunConfig(data="of my <own>")
     terms = Terms(budget=Budget(epochs=30))
@@ -97,6 +101,21 @@ def test_page_says_where_the_searched_network_does_not_win(page_file: Path) -> N
     text = page_file.read_text(encoding="utf-8")
     assert "ahead of" in text
     assert "x3d_xs" in text.split("these test videos decide nothing")[0].rpartition("Against")[2]
+
+
+def test_run_from_elsewhere_has_a_mark_of_its_own(page_file: Path, tmp_path: Path) -> None:
+    added = replace(line("run searched (16 frames)", 0.6, 1e6), kind="run")
+    found = output.everything([line("searched", 0.8, 1e5), added], videos(), Terms(), RunConfig(),
+                              device="CPU")  # fmt: skip
+    comparison.write(tmp_path / "runs.html", found)
+    text = (tmp_path / "runs.html").read_text(encoding="utf-8")
+    assert '<i class="marker run"></i> runs from elsewhere' in text
+    drawn = json.loads(text.split('id="data">')[1].split("</script>")[0])["points"]
+    assert [(p["label"], p["kind"]) for p in drawn] == [
+        ("searched", "searched"),
+        ("run searched (16 frames)", "run"),
+    ]
+    assert "runs from elsewhere" not in page_file.read_text(encoding="utf-8")
 
 
 def opened(browser: Browser, path: Path, width: int, *, dark: bool) -> tuple[Page, list[str]]:

@@ -22,6 +22,7 @@ from kinocell.stages.compare import compare, opened
 from kinocell.stages.contest import state
 from kinocell.stages.contest.crew import Workers
 from kinocell.stages.contest.failures import sentence
+from kinocell.stages.contest.lines import lines
 from kinocell.stages.contest.terms import Budget, Terms
 from kinocell.stages.many.attempts import Attempt
 from kinocell.stages.many.pool import Pace
@@ -146,6 +147,8 @@ def test_minutes_become_the_epochs_that_fit_by_measured_steps_and_stay(
     (row,) = runs.read_jsonl(lane.folder / "pace/train/metrics.jsonl")
     found = state.epochs_of(contest, lane)
     assert found is not None
+    done = runs.stage_summary(lane.folder / "pace/train")
+    assert lines(contest)[0].members[0].paced_on == (done["device"],)
     assert lane.part.steps_per_epoch == 3  # 24 training videos, 8 in a batch
     assert found.epochs == max(math.floor(0.05 * 60 / (3 * row["step_seconds"])), 1)
     training, _ = state.trainings(contest, lane)

@@ -252,7 +252,7 @@ def test_page_says_what_the_network_costs(make_run: MakeRun) -> None:
         "fp32 weights 0.883 MiB",
         "checkpoint: weights and momentum 1.77 MiB",
         "multiply-adds a clip 123 M",
-        "activations that training keeps, batch 1 23.4 MiB",
+        "activations that training keeps, per clip 23.4 MiB",
         "Time of a forward pass on CPU, 2 threads clips at once",
         "1 11.3 ms 12.9 ms 11.3 ms",
         "8 90.4 ms 103 ms 11.3 ms",

@@ -20,6 +20,7 @@ from kinocell.stages.many.pool import Pace
 from kinocell.stages.reproduce import deviations, is_ucf101, reproduce, table2
 
 Tiny = Callable[..., RunConfig]
+PAPER = replace(presets.paper(), data="videos/UCF-101", dataset="ucf101", split="1")
 WORKERS = Workers(pace=Pace(poll_seconds=0.01, look_seconds=0.1))
 
 
@@ -30,17 +31,61 @@ def test_table2_is_the_papers() -> None:
         "resnet3d_18", "resnet3d_101_hara", "convnet3d",
         "stc_resnet_18", "stc_resnet_50", "stc_resnet_101",
     }  # fmt: skip
-    assert deviations(presets.paper(), on) == [
-        "reproduce: all settings are those of the paper (docs/search.md)."
+    assert deviations(PAPER, on) == [
+        "reproduce: all settings are those of the paper (docs/search.md).",
+        "  Added to its networks: 4 random modules.",
+    ]
+    assert deviations(replace(PAPER, split=""), replace(on, random_genotypes=0)) == [
+        "reproduce: all settings are those of the paper (docs/search.md).",
     ]
 
 
 def test_what_is_not_the_papers_is_named() -> None:
-    config = replace(presets.paper(), clips=replace(presets.paper().clips, size_px=64))
-    said = deviations(config, replace(table2(), budget=Budget(epochs=2)))
-    assert "  clips.size_px: 112 in the paper, 64 here" in said
-    assert "  budget: 'epochs=600' in the paper, 'epochs=2' here" in said
-    assert len(said) == 3
+    config = replace(PAPER, clips=replace(PAPER.clips, size_px=64))
+    said = deviations(config, replace(table2(), budget=Budget(epochs=2), random_genotypes=0))
+    assert said == [
+        "reproduce: not as in the paper:",
+        "  budget: 'epochs=600' in the paper, 'epochs=2' here",
+        "  clips.size_px: 112 in the paper, 64 here",
+    ]
+
+
+def test_other_networks_videos_and_numbers_are_not_the_papers() -> None:
+    config = replace(PAPER, precision="bf16", dataset="hmdb51", split="2")
+    on = replace(table2(), models=("c3d",), seeds=5, search_seeds=2, random_genotypes=1)
+    models = ", ".join(sorted(table2().models))
+    assert deviations(config, on) == [
+        "reproduce: not as in the paper:",
+        f"  models: '{models}' in the paper, 'c3d' here",
+        "  precision: 'fp32' in the paper, 'bf16' here",
+        "  search-seeds: 1 in the paper, 2 here",
+        "  seeds: 1 in the paper, 5 here",
+        "  videos: 'ucf101, split 1' in the paper, 'hmdb51, split 2' here",
+        "  Added to its networks: 1 random module.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"data": "", "dataset": "", "split": ""}, "synthetic motions"),
+        ({"data": "collections/utd27", "dataset": "", "split": ""}, "utd27"),
+        ({"split": "3"}, "ucf101, split 3"),
+    ],
+)
+def test_videos_that_are_not_the_papers_are_named(changes: dict[str, str], name: str) -> None:
+    said = deviations(replace(PAPER, **changes), table2())  # type: ignore[arg-type]
+    assert f"  videos: 'ucf101, split 1' in the paper, '{name}' here" in said
+
+
+def test_prepared_folder_knows_which_videos_it_is_of(tmp_path: Path) -> None:
+    config = replace(PAPER, data="", dataset="", split="", prepared=str(tmp_path / "frames"))
+    named = "  videos: 'ucf101, split 1' in the paper, 'frames' here"
+    assert named in deviations(config, table2())
+    of = {"data": "/videos/UCF-101", "dataset": "ucf101", "split": "all"}
+    runs.write_json(tmp_path / "frames/config.json", {"format": 1, "config": of})
+    assert not any("videos:" in line for line in deviations(config, table2()))
+    assert any("split 2" in line for line in deviations(replace(config, split="2"), table2()))
 
 
 def test_cost_is_said_first_by_measured_steps_and_then_the_table_is_made(
@@ -95,7 +140,9 @@ def test_hours_are_steps_times_epochs_times_trainings(timed: Lane) -> None:
     assert found.disk_bytes == pytest.approx(6 * (900 + 2 * 300) * 2**20)
 
 
-def test_tries_cost_a_fifth_of_the_epochs_each(timed: Lane) -> None:
+def test_tries_cost_a_fifth_of_the_epochs_on_three_quarters_of_the_videos_and_their_tests(
+    timed: Lane,
+) -> None:
     config = replace(presets.paper(), train=replace(presets.paper().train, batch_size=10))
     size = Size(train=100, test=0, parts=1)
     one, three = (
@@ -103,7 +150,8 @@ def test_tries_cost_a_fifth_of_the_epochs_each(timed: Lane) -> None:
                               lr_tries=tries), networks=1, name="c3d").seconds
         for tries in (1, 3)
     )  # fmt: skip
-    assert three - one == pytest.approx(3 * 4 * 10 * 0.5)
+    # 4 epochs of 8 steps on 75 or 76 videos; the other 25, 2.5 batches at a third of a step.
+    assert three - one == pytest.approx(3 * (4 * 8 * 0.5 + 2.5 * 0.5 / 3))
 
 
 def test_minutes_are_epochs_that_fit(timed: Lane) -> None:
@@ -122,7 +170,7 @@ def test_network_that_could_not_be_timed_is_left_out_of_the_total_and_named() ->
     lines = prices.as_text(found, preparing={"seconds": 0.0, "bytes": 0.0}, device="CPU", workers=1)
     assert any("c3d" in line and "memory ran out" in line for line in lines)
     assert "without c3d" in lines
-    assert lines[-1].startswith("2.0 hours")
+    assert lines[-2].startswith("2.0 hours")
 
 
 # --- the command --------------------------------------------------------------------------------

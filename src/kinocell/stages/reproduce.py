@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from kinocell import config as configs
-from kinocell import presets
+from kinocell import presets, runs
 from kinocell.config import RunConfig
 from kinocell.console import result, say
+from kinocell.data.datasets import SEVERAL_SPLITS
+from kinocell.data.manifest_csv import ALL
 from kinocell.errors import pick
 from kinocell.stages.compare import compare
 from kinocell.stages.contest import terms
@@ -22,6 +24,8 @@ from kinocell.stages.contest.terms import Budget, Terms
 
 TABLE2_MODELS = ("resnet3d_18", "resnet3d_101_hara", "convnet3d", "stc_resnet_18",
                  "stc_resnet_50", "stc_resnet_101")  # fmt: skip
+
+PAPER_VIDEOS = "ucf101, split 1"
 
 
 def table2() -> Terms:
@@ -73,25 +77,57 @@ def reproduce(
 
 
 def deviations(config: RunConfig, on: Terms) -> list[str]:
-    """The settings and terms that are not the paper's."""
-    paper, ours = (
-        (_of_paper(c) | _terms(t)) for c, t in ((presets.paper(), table2()), (config, on))
+    """The videos, settings and terms that are not the paper's; a line each, behind a headline."""
+    paper = _of_paper(presets.paper()) | _terms(table2()) | {"videos": PAPER_VIDEOS}
+    ours = _of_paper(config) | _terms(on) | {"videos": _videos(config)}
+    changed = configs.differences(paper, ours, words=("in the paper", "here"))
+    head = (
+        "not as in the paper:"
+        if changed
+        else "all settings are those of the paper (docs/search.md)."
     )
-    changed = configs.differences(paper, ours)
-    if not changed:
-        return ["reproduce: all settings are those of the paper (docs/search.md)."]
-    listed = (line.replace(" there", " in the paper").replace(" now", " here") for line in changed)
-    return ["reproduce: not the paper's settings:", *(f"  {line}" for line in listed)]
+    lines = [f"reproduce: {head}", *(f"  {line}" for line in changed)]
+    if on.random_genotypes:
+        num = on.random_genotypes
+        lines.append(f"  Added to its networks: {num} random module{'' if num == 1 else 's'}.")
+    return lines
 
 
 def _of_paper(config: RunConfig) -> dict[str, object]:
     """The settings that the paper has; machines, folders and seeds are none of its business."""
-    sections = ("clips.", "augment.", "search.", "train.", "evaluate.", "prepare.short_side_px")
-    return {key: value for key, value in terms.shared(config).items() if key.startswith(sections)}
+    names = ("clips.", "augment.", "search.", "train.", "evaluate.", "prepare.short_side_px",
+             "precision", "sync_bn")  # fmt: skip
+    return {key: value for key, value in terms.shared(config).items() if key.startswith(names)}
 
 
 def _terms(on: Terms) -> dict[str, object]:
-    return {"budget": str(on.budget), "folds": on.folds, "lr-tries": on.lr_tries}
+    """Who is compared, and how, by option; random modules are ours in any number."""
+    return {
+        "budget": str(on.budget),
+        "folds": on.folds,
+        "genotype": ", ".join(on.genotypes),
+        "lr-tries": on.lr_tries,
+        "models": ", ".join(sorted(on.models)),
+        "runs": ", ".join(on.runs),
+        "search-seeds": on.search_seeds,
+        "seeds": on.seeds,
+    }
+
+
+def _videos(config: RunConfig) -> str:
+    """Which videos these are: `"hmdb51, split 2"`, `"synthetic motions"`, `"my-videos"`."""
+    name = config.dataset or Path(config.data).name
+    split = config.split
+    before = Path(config.prepared) / "config.json"
+    if config.prepared and before.exists():  # it remembers what it was prepared from
+        known = runs.read_json(before, "the config of a stage")["config"]
+        name = known.get("dataset") or Path(known.get("data", "")).name
+        split = split or known.get("split", "")
+    elif config.prepared:
+        name = Path(config.prepared).name
+    if name in SEVERAL_SPLITS:
+        split = "1" if split in ("", ALL) else split
+    return (name or "synthetic motions") + (f", split {split}" if split else "")
 
 
 def terms_of(table: str) -> Terms:

@@ -1,13 +1,110 @@
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from kinocell.config import RunConfig
 from kinocell.data.clips import open_prepared
+from kinocell.data.manifest import from_names
 from kinocell.stages.contest import output
+from kinocell.stages.contest.printed import LABEL
+from kinocell.stages.contest.results import COSTS, Result
+from kinocell.stages.contest.rows import Kind, Line, Member
 from kinocell.stages.contest.terms import Terms
+from kinocell.stages.page import comparison
+
+
+def trained(name: str, *devices: str, paced_on: Sequence[str] = ()) -> Line:
+    """A line with a training on each of these devices."""
+    hits = np.arange(8) % 2 == 0
+    tested = [
+        Result(folders=(Path(name),), rows=np.arange(8), labels=np.zeros(8, np.int64), hits=hits,
+               clip_shares=hits.astype(float), costs=dict.fromkeys(COSTS, 1000.0),
+               devices=(device,))
+        for device in devices
+    ]  # fmt: skip
+    members = [Member(name=f"{name}-{i}", tested=tested, paced_on=paced_on) for i in range(2)]
+    kind: Kind = "random" if name == "random" else "model"
+    return Line(kind=kind, name=name, members=members, planned=2 * len(tested))
+
+
+def compared(
+    *lines: Line, groups: int = 0, terms: Terms | None = None, device: str = "CPU"
+) -> dict[str, Any]:
+    """A comparison of made-up lines on 8 test videos, of so many groups; 0 names none."""
+    numbers = range(24)
+    videos = from_names(
+        Path("videos"), [f"{i}.mp4" for i in numbers], ["ab"[i % 2] for i in numbers],
+        groups=[f"test-{i % groups}" if i < 8 else f"{i}" for i in numbers] if groups else None,
+        splits=["test"] * 8 + ["train"] * 8 + ["valid"] * 6 + ["unused"] * 2,
+    )  # fmt: skip
+    return output.everything(lines, videos, terms or Terms(), RunConfig(), device=device)
+
+
+def saying(found: dict[str, Any], words: str) -> list[str]:
+    return [note for note in found["notes"] if words in note]
+
+
+# --- devices ------------------------------------------------------------------------------------
+
+
+def test_times_are_of_the_device_that_trained_and_not_of_the_one_that_writes(
+    tmp_path: Path,
+) -> None:
+    found = compared(trained("c3d", "H200"), device="CPU")
+    assert saying(found, "Times are of H200, at the end of each training.")
+    comparison.write(tmp_path / "compare.html", found)
+    text = (tmp_path / "compare.html").read_text(encoding="utf-8")
+    assert "Times were taken on H200 at the end" in text
+
+
+def test_times_of_different_devices_are_said_not_to_compare(tmp_path: Path) -> None:
+    found = compared(trained("c3d", "H200"), trained("i3d", "CPU", "H200"))
+    (note,) = saying(found, "Times are")
+    assert note == "Times are of different devices, and do not compare: CPU (i3d); H200 (c3d, i3d)."
+    comparison.write(tmp_path / "compare.html", found)
+    assert "Times were taken on CPU; H200 at the end" in (tmp_path / "compare.html").read_text()
+
+
+def test_minutes_of_different_devices_are_said_to_be_no_equal_budget() -> None:
+    slow, fast = trained("c3d", "H200", paced_on=["CPU"]), trained("i3d", "H200", paced_on=["H200"])
+    assert saying(compared(slow, fast), "the budget is not the same: CPU (c3d); H200 (i3d).")
+    assert not saying(compared(slow), "the budget is not the same")
+
+
+# --- groups and splits --------------------------------------------------------------------------
+
+
+def test_groups_of_the_test_videos_are_counted_where_intervals_take_them_as_independent() -> None:
+    assert saying(compared(groups=2), "The 8 test videos come from 2 groups (persons,")
+    assert saying(compared(groups=1), "come from 1 group (")
+    assert not saying(compared(), "test videos come from")
+    assert not saying(compared(groups=8), "test videos come from")
+
+
+def test_folds_pool_the_videos_of_all_splits_but_the_unused() -> None:
+    found = compared(terms=Terms(folds=2), groups=2)
+    assert (found["videos"]["test"], found["videos"]["test_groups"]) == (22, 2 + 14)
+    assert saying(found, "2 folds, cut by group from all videos, whatever their split.")
+
+
+# --- the files ----------------------------------------------------------------------------------
+
+
+def test_csv_has_all_that_the_paper_prints_and_the_best_random_module() -> None:
+    found = compared(trained("random", "CPU"), trained("resnet3d_18", "CPU"))
+    random, resnet = csv.DictReader(io.StringIO(output.as_csv(found)))
+    assert {name: resnet[f"{name} {LABEL}"] for name in ("video_top1", "parameters", "size")} == {
+        "video_top1": "42.4 %", "parameters": "33.2 M", "size": "252 M",
+    }  # fmt: skip
+    assert (random["best_random_module"], random["best_random_video_top1"]) == ("random-0", "0.5")
+    assert (resnet["best_random_module"], random[f"size {LABEL}"]) == ("", "")
 
 
 @pytest.mark.parametrize(

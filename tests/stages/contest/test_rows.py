@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from kinocell.errors import RunError
 from kinocell.learning.statistics import wilson_interval
 from kinocell.stages.contest import output, rows
-from kinocell.stages.contest.results import COSTS, Result
-from kinocell.stages.contest.rows import Line, Member
+from kinocell.stages.contest.results import COSTS, Result, union
+from kinocell.stages.contest.rows import Kind, Line, Member
 
 
 def result(text: str, labels: str = "") -> Result:
@@ -28,7 +30,8 @@ def result(text: str, labels: str = "") -> Result:
 
 def line(name: str, *texts: str, **values: Any) -> Line:
     members = [Member(name=name, tested=[result(text) for text in texts])]
-    return Line(name=name, members=members, planned=len(texts), **values)
+    kind: Kind = "searched" if name == "searched" else "model"
+    return Line(kind=kind, name=name, members=members, planned=len(texts), **values)
 
 
 def test_line_has_mean_and_sample_deviation_over_trainings() -> None:
@@ -41,6 +44,11 @@ def test_line_has_mean_and_sample_deviation_over_trainings() -> None:
 
 def test_single_training_has_no_deviation() -> None:
     assert rows.numbers(line("c3d", "10"), None, ["a"])["video_top1"]["sd"] is None
+
+
+def test_best_single_training_is_no_number_of_a_line() -> None:
+    # "Best" is a module's mean over its trainings, and nothing else.
+    assert "best" not in rows.numbers(line("c3d", "10", "11"), None, ["a"])["video_top1"]
 
 
 def test_difference_averages_trainings_video_by_video() -> None:
@@ -75,14 +83,40 @@ def test_network_that_is_always_better_is_better_by_an_interval_above_zero() -> 
     assert found["mcnemar_p"] == 2 / 2**20
 
 
-def test_trainings_on_other_videos_are_not_averaged() -> None:
-    with pytest.raises(ValueError, match="different videos"):
+def on_rows(text: str, first: int, folder: str) -> Result:
+    numbers = np.arange(first, first + len(text))
+    return replace(result(text), rows=numbers, folders=(Path(folder),))
+
+
+def test_trainings_on_other_rows_are_refused_with_the_difference() -> None:
+    ours = [on_rows("10", 0, "random-1"), on_rows("10", 3, "random-0")]
+    message = (
+        r"random-0 cannot stand beside random-1: it was tested on 2 videos, the other on 2; only "
+        r"one of both has 4 rows \('0', '1', '3', '4'\) of the list\. Delete the folder"
+    )
+    with pytest.raises(RunError, match=message):
+        rows.video_shares(ours)
+    with pytest.raises(RunError, match=message):
+        rows.difference(ours[:1], ours[1:])
+
+
+def test_trainings_on_other_labels_are_refused() -> None:
+    with pytest.raises(RunError, match="their test videos have other labels"):
         rows.video_shares([result("10", "01"), result("10", "11")])
+
+
+def test_folds_that_tested_the_same_videos_are_refused() -> None:
+    with pytest.raises(RunError, match="fold-1 and fold-2 tested the same videos"):
+        union([on_rows("110", 0, "fold-1"), on_rows("10", 2, "fold-2")])
+    whole = union([on_rows("10", 3, "fold-1"), on_rows("110", 0, "fold-2")])
+    assert whole.hits.tolist() == [True, True, False, True, False]
 
 
 def test_classes_are_counted_by_label() -> None:
     members = [Member(name="m", tested=[result("110", "001"), result("010", "001")])]
-    found = rows.numbers(Line(name="m", members=members, planned=2), None, ["a", "b", "c"])
+    found = rows.numbers(
+        Line(kind="model", name="m", members=members, planned=2), None, ["a", "b", "c"]
+    )
     assert found["per_class"] == [
         {"class": "a", "num_videos": 2, "top1": 0.75},
         {"class": "b", "num_videos": 1, "top1": 0.0},
@@ -90,7 +124,7 @@ def test_classes_are_counted_by_label() -> None:
 
 
 def test_line_without_a_training_says_why() -> None:
-    failed = Line(name="c3d", members=[Member(name="c3d", tested=[])], planned=3,
+    failed = Line(kind="model", name="c3d", members=[Member(name="c3d", tested=[])], planned=3,
                   failures=[("c3d/seed-0, train", "memory ran out")])  # fmt: skip
     found = rows.numbers(failed, line("searched", "10"), ["a"])
     assert found["trainings"] == 0
@@ -103,7 +137,9 @@ def test_best_of_several_networks_is_the_one_with_the_best_mean() -> None:
         Member(name="random-0", tested=[result("1100"), result("0000")]),
         Member(name="random-1", tested=[result("1000"), result("1110")]),
     ]
-    found = rows.numbers(Line(name="random", members=members, planned=4), None, ["a"])
-    best = output.best_member(found)
+    found = rows.numbers(
+        Line(kind="random", name="random", members=members, planned=4), None, ["a"]
+    )
+    best = output.best_random(found)
     assert best is not None
     assert (best["name"], best["video_top1"]["mean"]) == ("random-1", 0.5)

@@ -16,13 +16,13 @@ Folds = npt.NDArray[np.int64]
 
 
 def folds(videos: Manifest, num: int, seed: int) -> Folds:
-    """The fold of each video, `[videos]`: training and test videos are pooled, groups stay whole.
+    """The fold of each video, `[videos]`: the splits are pooled, groups stay whole.
 
     Large groups are placed first, each where its classes have the fewest videos so far. The result
     does not depend on the order of the list.
 
     Args:
-        videos: Any manifest; of its splits only `unused` counts.
+        videos: Any manifest; of its splits only `unused` counts, also `valid` is pooled.
         num: How many folds, from 2.
         seed: Breaks ties between groups of one size.
 

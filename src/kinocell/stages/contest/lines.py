@@ -6,22 +6,28 @@ Their numbers are made in `rows.py`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from kinocell import runs
 from kinocell.stages.contest import failures, results, terms
 from kinocell.stages.contest.lanes import Lane
-from kinocell.stages.contest.rows import Line, Member
+from kinocell.stages.contest.rows import Kind, Line, Member
 from kinocell.stages.contest.state import Contest, epochs_of, rate_of, trainings, trials, tries_of
 
 
 def lines(contest: Contest) -> list[Line]:
-    """The lines of the table, from what is on disk now."""
+    """The lines of the table, from what is on disk now.
+
+    Raises:
+        RunError: Two trainings were tested on different videos.
+    """
     by_row: dict[str, dict[str, list[Lane]]] = {}
     for lane in contest.lanes:
         by_row.setdefault(lane.entrant.row, {}).setdefault(lane.entrant.name, []).append(lane)
     found = [
         Line(
+            kind=_kind(next(iter(entrants.values()))[0]),
             name=row,
             members=[_member(contest, name, lanes) for name, lanes in entrants.items()],
             planned=contest.terms.seeds * len(entrants),
@@ -29,7 +35,14 @@ def lines(contest: Contest) -> list[Line]:
         )
         for row, entrants in by_row.items()
     ]
-    return [*found, *(_added(contest, Path(folder)) for folder in contest.terms.runs)]
+    found += [_added(contest, Path(folder)) for folder in contest.terms.runs]
+    results.check_same_videos([training for line in found for training in line.results])
+    return found
+
+
+def _kind(lane: Lane) -> Kind:
+    kind = lane.entrant.kind
+    return "searched" if kind == "given" else kind
 
 
 def _member(contest: Contest, name: str, lanes: Sequence[Lane]) -> Member:
@@ -41,6 +54,7 @@ def _member(contest: Contest, name: str, lanes: Sequence[Lane]) -> Member:
             tested.append(results.union([results.read(folder) for folder in folders]))
     lengths = [epochs_of(contest, lane) for lane in lanes]
     rates = [rate_of(contest, lane) for lane in lanes]
+    paces = [lane.folder / "pace" / "train" for lane in lanes]
     over = any(length and length.over_budget for length in lengths)
     return Member(
         name=name,
@@ -50,6 +64,7 @@ def _member(contest: Contest, name: str, lanes: Sequence[Lane]) -> Member:
         tries=[trial for lane in lanes for trial in tries_of(contest, lane)],
         genotypes=[str(lane.genotype) for lane in lanes if lane.genotype],
         notes=["one epoch takes longer than the budget"] if over else [],
+        paced_on=results.devices(pace for pace in paces if (pace / "done.json").exists()),
     )
 
 
@@ -69,22 +84,37 @@ def _failures(contest: Contest, lanes: Iterable[Lane]) -> list[tuple[str, str]]:
 def _added(contest: Contest, folder: Path) -> Line:
     """A finished run from elsewhere, with the settings that are not those of the comparison."""
     ours = terms.shared(contest.config)
+    ours["prepare.short_side_px"] = contest.whole.store.settings.short_side_px
     del ours["train.learning_rate"]  # here each network has its own
     if contest.terms.budget.epochs:
         ours["train.epochs"] = contest.terms.budget.epochs
-    differences = results.other_settings(folder, ours)
-    content = runs.read_json(folder / "train" / "config.json", "the config of a training")
-    train: Mapping[str, float] = content["config"]["train"]
+    theirs = results.run_settings(folder, ours)
+    name = f"run {folder}"
+    # The same videos, checked by name; its own list may number them otherwise.
+    tested = replace(results.read(folder), rows=contest.whole.manifest.rows("test"))
     return Line(
-        name=str(folder),
+        kind="run",
+        name=name + _other_input(theirs, ours),
         members=[
             Member(
-                name=folder.name,
-                tested=[results.read(folder)],
-                learning_rates=[train["learning_rate"]],
-                epochs=[int(train["epochs"])],
-                notes=differences,
+                name=name,
+                tested=[tested],
+                learning_rates=[theirs["train.learning_rate"]],
+                epochs=[int(theirs["train.epochs"])],
+                notes=results.other_settings(theirs, ours),
             )
         ],
         planned=1,
     )
+
+
+def _other_input(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    """`" (16 frames)"`, `" (8 differences)"`; empty where a run sees as many of the same."""
+    seen = [
+        (values["clips.segments"] * values["clips.frames_per_segment"], values["clips.input"])
+        for values in (theirs, ours)
+    ]
+    if seen[0] == seen[1]:
+        return ""
+    num, kind = seen[0]
+    return f" ({num} {'frames' if kind == 'rgb' else 'differences'})"

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from kinocell import runs
 from kinocell.config import RunConfig
 from kinocell.data.manifest import UNUSED, Manifest
 from kinocell.stages.contest import rows
-from kinocell.stages.contest.printed import LABEL, PRINTED
+from kinocell.stages.contest.printed import LABEL, PRINTED, QUOTED
 from kinocell.stages.contest.rows import Line
 from kinocell.stages.contest.terms import Terms, shared, to_plain
 
 FORMAT = 1
-SEARCHED, RANDOM = "searched", "random"
 Values = Mapping[str, Any]
 
 
@@ -36,30 +37,33 @@ def everything(
         config: The settings that all runs share.
         device: Its name.
     """
-    searched = next((line for line in lines if line.name == SEARCHED), None)
+    searched = next((line for line in lines if line.kind == "searched"), None)
     found = []
     for line in lines:
-        against = None if line.name == SEARCHED else searched
+        against = None if line.kind == "searched" else searched
         values = rows.numbers(line, against, videos.class_names)
-        values["printed"] = PRINTED.get(line.name)
+        values["printed"] = None if line.kind == "run" else PRINTED.get(line.name)
         found.append(values)
-    used = int((videos.splits != UNUSED).sum())
-    return {
+    used = np.flatnonzero(videos.splits != UNUSED)
+    tested = used if terms.folds else videos.rows("test")
+    content = {
         "format": FORMAT,
         "name": _name(config, videos),
         "terms": to_plain(terms) | {"budget_text": str(terms.budget)},
         "videos": {
             "classes": len(videos.class_names),
-            "train": used if terms.folds else len(videos.rows("train")),
-            "test": used if terms.folds else len(videos.rows("test")),
+            "train": len(used) if terms.folds else len(videos.rows("train")),
+            "test": len(tested),
+            "test_groups": len(np.unique(videos.groups[tested])) if videos.grouped else None,
             "grouped": videos.grouped,
         },
         "rows": found,
-        "notes": notes(terms, videos, found),
+        "devices": _by_device(found, lambda row: row["devices"]),
         "printed_label": LABEL,
         "settings": shared(config),
         **runs.provenance(device),
     }
+    return content | {"notes": notes(terms, content)}
 
 
 def _name(config: RunConfig, videos: Manifest) -> str:
@@ -71,25 +75,44 @@ def _name(config: RunConfig, videos: Manifest) -> str:
     return path.name or "synthetic motions"
 
 
-def notes(terms: Terms, videos: Manifest, found: Sequence[Values]) -> list[str]:
+def _by_device(
+    found: Sequence[Values], devices: Callable[[Values], Iterable[str]]
+) -> dict[str, list[str]]:
+    """Names of devices, and of the lines that have to do with each."""
+    lines: dict[str, list[str]] = {}
+    for row in found:
+        for name in devices(row):
+            lines.setdefault(name, []).append(row["name"])
+    return dict(sorted(lines.items()))
+
+
+def notes(terms: Terms, content: Values) -> list[str]:
     """What has to be known to read the table rightly, one sentence or two each."""
+    found, videos = content["rows"], content["videos"]
+    beside = any(row["kind"] == "run" for row in found)
+    who = "Every network of this comparison" if beside else "Every network"
     said = [
-        f"Every network: the same videos, input, augmentation and schedule, {terms.budget} a "
+        f"{who}: the same videos, input, augmentation, schedule and test, {terms.budget} a "
         "training."
     ]
     if terms.lr_tries > 1:
         said.append(
-            f"Each network has its own learning rate, the best of {terms.lr_tries} on a part of "
-            "the training videos that shares no group with the rest (a fifth of the epochs each)."
+            f"Each has its own learning rate, the best of {terms.lr_tries} on a part of the "
+            "training videos that shares no group with the rest (a fifth of the epochs each)."
         )
     else:
-        said.append("All networks have the learning rate of the settings.")
-    if terms.folds:
-        cut = "by group" if videos.grouped else "by file, because no groups are named"
+        said.append("All have the learning rate of the settings.")
+    if beside:
         said.append(
-            f"{terms.folds} folds, cut {cut} from all videos, training and test split pooled. "
-            "Modules and learning rates are chosen within each fold's training videos; the test "
-            "videos of all folds are scored together."
+            'The lines "run" are runs from elsewhere on the same videos; settings in which they '
+            "differ are listed, and may be why they are better or worse."
+        )
+    if terms.folds:
+        cut = "by group" if videos["grouped"] else "by file, because no groups are named"
+        said.append(
+            f"{terms.folds} folds, cut {cut} from all videos, whatever their split. Modules and "
+            "learning rates are chosen within each fold's training videos; the test videos of all "
+            "folds are scored together."
         )
     said.append(
         "± is the standard deviation over trainings (n - 1). [ ] is the 95 % interval over the "
@@ -97,15 +120,48 @@ def notes(terms: Terms, videos: Manifest, found: Sequence[Values]) -> list[str]:
         "the searched line. p is McNemar's, of several trainings on the share that names each "
         "video right."
     )
+    said += [*_said_of_groups(videos), *_said_of_devices(content)]
     if terms.genotypes:
         said.append(
             "The searched line was not searched here but given; which videos it was searched on, "
             "its file says."
         )
-    if any(row["name"] == RANDOM and best_member(row) for row in found):
+    if any(best_random(row) for row in found):
         said.append(
             "The best random module is the one with the best test score: what looking at the test "
             "would give, not a result that anybody could have chosen."
+        )
+    return said
+
+
+def _said_of_groups(videos: Values) -> list[str]:
+    groups, test = videos["test_groups"], videos["test"]
+    if groups is None or groups == test:
+        return []
+    return [
+        f"The {test} test videos come from {groups} group{'' if groups == 1 else 's'} (persons, "
+        "recordings, places); intervals and p take them as independent. They speak of other videos "
+        "of these groups; how other groups would do is less sure."
+    ]
+
+
+def _said_of_devices(content: Values) -> list[str]:
+    def listed(devices: Mapping[str, Sequence[str]]) -> str:
+        return "; ".join(f"{name} ({', '.join(lines)})" for name, lines in devices.items())
+
+    said = []
+    timed = content["devices"]
+    if len(timed) == 1:
+        said.append(f"Times are of {next(iter(timed))}, at the end of each training.")
+    if len(timed) > 1:
+        said.append(f"Times are of different devices, and do not compare: {listed(timed)}.")
+    paced = _by_device(
+        content["rows"], lambda row: sorted({d for m in row["members"] for d in m["paced_on"]})
+    )
+    if len(paced) > 1:
+        said.append(
+            "The minutes became epochs on different devices, so that the budget is not the same: "
+            f"{listed(paced)}."
         )
     return said
 
@@ -156,15 +212,17 @@ def parameters(row: Values) -> str:
     return f"{low} {unit}" if low == high else f"{low}-{high} {unit}"
 
 
-def best_member(row: Values) -> Values | None:
-    """The network of a line with the best mean over its trainings, where there are several."""
+def best_random(row: Values) -> Values | None:
+    """The random module with the best mean over its trainings, where there are several."""
     done = [member for member in row["members"] if "video_top1" in member]
+    if row["kind"] != "random":
+        return None
     return max(done, key=lambda m: m["video_top1"]["mean"]) if len(done) > 1 else None
 
 
 def title(row: Values) -> str:
     """The name of a line, with how many networks it stands for."""
-    if row["name"] in (SEARCHED, RANDOM):
+    if row["kind"] in ("searched", "random"):
         num = len(row["members"])
         return f"{row['name']} ({num} module{'' if num == 1 else 's'})"
     return str(row["name"])
@@ -201,7 +259,7 @@ def problems(found: Values) -> list[str]:
 def printed(found: Values) -> list[Values]:
     """The lines that stand in the paper's Table 2 too, where a network drawn by people is one."""
     quoted = [row for row in found["rows"] if row["printed"]]
-    return quoted if any(row["name"] != SEARCHED for row in quoted) else []
+    return quoted if any(row["kind"] != "searched" for row in quoted) else []
 
 
 COLUMNS = ("network", "n", "video top-1", "95 %", "clip top-1", "vs searched", "p",
@@ -245,7 +303,7 @@ def as_markdown(found: Values) -> str:
         "",
     ]
     for row in found["rows"]:
-        if (best := best_member(row)) and row["name"] == RANDOM:
+        if best := best_random(row):
             lines += [f"Best random module: {best['name']}, {spread(best['video_top1'])}.", ""]
     lines += [f"- {note}" for note in (*found["notes"], *problems(found))]
     if quoted:
@@ -257,9 +315,8 @@ def as_markdown(found: Values) -> str:
         heads = ("network", "video top-1", "parameters", "model size")
         lines += _table(
             heads,
-            [[row["name"], *(row["printed"][n] for n in ("video_top1", "parameters", "size"))]
-             for row in quoted],
-        )  # fmt: skip
+            [[row["name"], *(row["printed"][name] for name in QUOTED)] for row in quoted],
+        )
     lines += ["", *_per_class(found)]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -291,18 +348,21 @@ def as_csv(found: Values) -> str:
         ["network", "networks", "trainings", "planned", "video_top1", "video_top1_sd",
          "video_top1_low", "video_top1_high", "clip_top1", "clip_top1_sd", "difference",
          "difference_low", "difference_high", "mcnemar_p", *costs, "learning_rates", "epochs",
-         f"video_top1 {LABEL}", "failure"]
+         "best_random_module", "best_random_video_top1", *(f"{name} {LABEL}" for name in QUOTED),
+         "failure"]
     )  # fmt: skip
     for row in found["rows"]:
         video, clip = row.get("video_top1", {}), row.get("clip_top1", {})
-        gap_values = row.get("difference", {})
+        gap_values, best = row.get("difference", {}), best_random(row)
         writer.writerow(
             [row["name"], len(row["members"]), row["trainings"], row["planned"],
              *(_cell(video.get(name)) for name in ("mean", "sd", "low", "high")),
              *(_cell(clip.get(name)) for name in ("mean", "sd")),
              *(_cell(gap_values.get(name)) for name in ("value", "low", "high", "mcnemar_p")),
              *(_cell(row["costs"][name]["median"] if "costs" in row else None) for name in costs),
-             rates(row), epochs(row), (row["printed"] or {}).get("video_top1", ""),
+             rates(row), epochs(row), best["name"] if best else "",
+             _cell(best["video_top1"]["mean"] if best else None),
+             *((row["printed"] or {}).get(name, "") for name in QUOTED),
              "; ".join(failure["reason"] for failure in row["failures"])]
         )  # fmt: skip
     return text.getvalue()
@@ -323,7 +383,7 @@ def as_text(found: Values) -> list[str]:
             lines.append(f"{left}  {reason}"[:80])
             continue
         lines.append(f"{left} {spread(row['video_top1']):>13} {gap(row):>22} {parameters(row):>13}")
-        if (best := best_member(row)) and row["name"] == RANDOM:
+        if best := best_random(row):
             lines.append(f"{'  the best, ' + best['name']:<29} {spread(best['video_top1']):>13}")
     tested = found["videos"]["test"]
     return [*lines, "", f"{tested} test videos; percent, ± sd over trainings, [95 % interval]"]

@@ -13,7 +13,7 @@ from kinocell.config import RunConfig, whole_number
 from kinocell.console import duration
 from kinocell.data.disk_space import size_text
 from kinocell.space.cost import MIB
-from kinocell.stages.contest import choices, failures
+from kinocell.stages.contest import choices, failures, views
 from kinocell.stages.contest.lanes import Lane
 from kinocell.stages.contest.terms import Terms
 from kinocell.stages.train_state import steps_per_epoch
@@ -72,9 +72,11 @@ def training_price(
     if not epochs:
         epochs = choices.affordable(terms.budget.minutes, seconds, steps).epochs
     training = epochs * steps * seconds
-    batches = size.test * config.evaluate.views * config.evaluate.crops / batch_size
-    test = batches * seconds * FORWARD_SHARE
-    trial = max(epochs // choices.SHORT, 1) * steps * seconds
+    clips = config.evaluate.views * config.evaluate.crops
+    test_video = clips / batch_size * seconds * FORWARD_SHARE
+    held_out = round(size.train * views.HELD_OUT)  # tries are tested on these, trained on the rest
+    short = steps_per_epoch(size.train - held_out, batch_size) * max(epochs // choices.SHORT, 1)
+    trial = short * seconds + held_out * test_video
     tries = networks * size.parts * (terms.lr_tries if terms.lr_tries > 1 else 0)
     done = runs.stage_summary(lane.folder / "pace" / "train")
     weights = 2 * done["weights_mib"] * MIB  # the best and the last; tries keep no checkpoint
@@ -85,7 +87,7 @@ def training_price(
         trainings=count,
         step_seconds=seconds,
         epochs=epochs,
-        seconds=count * (training + test) + tries * trial,
+        seconds=count * (training + size.test * test_video) + tries * trial,
         disk_bytes=(count + tries) * weights + count * checkpoint,
     )
 
@@ -146,8 +148,8 @@ def as_text(
     lines.append(_row("total", "", "", "", total, disk))
     if gone := [price.name for price in prices if price.step_seconds is None]:
         lines.append(f"without {', '.join(gone)}")
-    lines += ["", f"{total / 3600:.1f} hours, or {total / 86400:.1f} days; tries of learning rates "
-              "and tests are counted in."]  # fmt: skip
+    lines += ["", f"{total / 3600:.1f} hours, or {total / 86400:.1f} days; with tests and tries of "
+              "learning rates,", "without the start of each run."]  # fmt: skip
     if workers > 1:
         lines.append(f"{workers} at a time share this device; that is not counted in.")
     return lines

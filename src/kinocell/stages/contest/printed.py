@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+QUOTED = ("video_top1", "parameters", "size")
 LABEL = "printed in the paper (UCF101 split 1, other protocol)"
 
 PRINTED: Mapping[str, Mapping[str, str]] = {

@@ -5,7 +5,7 @@ What follows from it in numbers is in `rows.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ class Result:
     """The share of each video's clips that were named right by themselves, `[n]`."""
     costs: Mapping[str, float]
     """Of train/done.json: parameters, multiply_adds, milliseconds, ...; means over folds."""
+    devices: tuple[str, ...] = ()
+    """Names of those on which the times were taken, each once."""
 
 
 COSTS = ("parameters", "weights_mib", "multiply_adds", "milliseconds", "milliseconds_p90",
@@ -59,14 +61,34 @@ def read(folder: Path) -> Result:
         hits=softmax(logits).mean(axis=1).argmax(axis=1) == labels,
         clip_shares=(logits.argmax(axis=2) == labels[:, None]).mean(axis=1),
         costs={name: float(done[name]) for name in COSTS},
+        devices=devices([folder / "train"]),
     )
 
 
+def devices(trainings: Iterable[Path]) -> tuple[str, ...]:
+    """Names of the devices on which finished trainings were timed, sorted, each once.
+
+    Args:
+        trainings: Folders of the stage: RUN/train.
+    """
+    found = {runs.stage_summary(folder).get("device") for folder in trainings}
+    return tuple(sorted(name for name in found if name))  # the first trainings did not say
+
+
 def union(folds: Sequence[Result]) -> Result:
-    """The tests of all folds as one: every video once, by a network that never saw it."""
+    """The tests of all folds as one: every video once, by a network that never saw it.
+
+    Raises:
+        RunError: Two of them tested the same video.
+    """
     rows = np.concatenate([fold.rows for fold in folds])
     order = np.argsort(rows)
-    assert len(np.unique(rows)) == len(rows)
+    if len(np.unique(rows)) < len(rows):
+        raise RunError(
+            f"{' and '.join(str(fold.folders[0]) for fold in folds)} tested the same videos, and "
+            "folds share none. Delete the folder that was made of other folds, and give the "
+            "command again."
+        )
     return Result(
         folders=tuple(path for fold in folds for path in fold.folders),
         rows=rows[order],
@@ -74,7 +96,31 @@ def union(folds: Sequence[Result]) -> Result:
         hits=np.concatenate([fold.hits for fold in folds])[order],
         clip_shares=np.concatenate([fold.clip_shares for fold in folds])[order],
         costs={name: float(np.mean([f.costs[name] for f in folds])) for name in COSTS},
+        devices=tuple(sorted({name for fold in folds for name in fold.devices})),
     )
+
+
+def check_same_videos(tested: Sequence[Result]) -> None:
+    """Refuse trainings whose hits cannot be paired, video by video.
+
+    Raises:
+        RunError: One was tested on other videos than the first, or on other labels.
+    """
+    for other in tested[1:]:
+        first = tested[0]
+        where = f"{other.folders[0]} cannot stand beside {first.folders[0]}"
+        only = np.setxor1d(other.rows, first.rows).astype(str).tolist()
+        if only:
+            raise RunError(
+                f"{where}: it was tested on {len(other.rows)} videos, the other on "
+                f"{len(first.rows)}; only one of both has {counted(only, 'row', 'rows')} of the "
+                "list. Delete the folder that is of other videos, and give the command again."
+            )
+        if not np.array_equal(other.labels, first.labels):
+            raise RunError(
+                f"{where}: their test videos have other labels. Delete the folder whose labels "
+                "are out of date, and give the command again."
+            )
 
 
 def check_comparable(folder: Path, videos: Manifest) -> None:
@@ -107,20 +153,42 @@ def check_comparable(folder: Path, videos: Manifest) -> None:
         raise RunError(f"{folder} cannot be compared: its test videos have other labels.")
 
 
-def other_settings(folder: Path, ours: Mapping[str, Any]) -> list[str]:
-    """The settings in which a run's training differs from those of the comparison.
+PROTOCOL = (
+    *("clips.", "augment.", "train.", "precision", "sync_bn", "prepare.short_side_px"),
+    *("evaluate.views", "evaluate.crops", "evaluate.weights"),
+)
+"""What trainings and tests depend on: sections and single settings, as their names begin."""
+
+
+def run_settings(folder: Path, names: Iterable[str]) -> dict[str, Any]:
+    """The settings by full name with which a run was trained and tested.
 
     Args:
-        folder: The run folder.
-        ours: Settings by full name.
+        folder: A run folder that is trained and evaluated.
+        names: The settings that are asked for; those that it does not write down have defaults.
     """
-    content = runs.read_json(folder / "train" / "config.json", "the config of a training")
-    # A training does not write down what was left alone of its newer settings.
-    theirs = settings.completed(settings.flat(content["config"]), ours)
+    training, test = (
+        settings.flat(runs.read_json(folder / stage / "config.json", "a stage's config")["config"])
+        for stage in ("train", "evaluate")
+    )
+    # The frames that it was trained on, also where it did not prepare them itself.
+    side = metadata(folder / "train" / "best.safetensors")["short_side_px"]
+    known = training | test | {"prepare.short_side_px": side}
+    # A stage does not write down what was left alone of its newer settings.
+    return settings.completed(known, names)
+
+
+def other_settings(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """The settings in which a run's training and test differ from those of the comparison.
+
+    Args:
+        theirs: Settings by full name, as `run_settings` has them.
+        ours: Of the comparison, likewise.
+    """
     return [
         f"{name} {theirs[name]}, here {value}"
         for name, value in sorted(ours.items())
-        if name.startswith(("clips.", "augment.", "train."))
+        if name.startswith(PROTOCOL)
         and name not in ("train.model", "augment.in_search")
         and theirs[name] != value
     ]

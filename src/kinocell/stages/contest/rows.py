@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,9 +22,11 @@ from kinocell.learning.statistics import (
     wilson_interval,
 )
 from kinocell.stages.contest.choices import Trial
-from kinocell.stages.contest.results import COSTS, Result
+from kinocell.stages.contest.results import COSTS, Result, check_same_videos
 
 BOOTSTRAP_SEED = 0
+Kind = Literal["searched", "random", "model", "run"]
+"""What a line stands for: modules, searched (or given) or random; a baseline; a run folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,14 +44,17 @@ class Member:
     genotypes: Sequence[str] = ()
     """Files, one per part; none for a baseline."""
     notes: Sequence[str] = ()
+    paced_on: Sequence[str] = ()
+    """Devices on which its steps were timed, for a budget in minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """One line of the table."""
 
+    kind: Kind
     name: str
-    """"searched", "random", a baseline, or a run folder."""
+    """"searched", "random", a baseline, or "run my-run (16 frames)"."""
     members: Sequence[Member]
     planned: int
     """Trainings that should be there."""
@@ -71,9 +76,11 @@ def numbers(line: Line, searched: Line | None, class_names: Sequence[str]) -> di
         class_names: For the table per class.
     """
     values: dict[str, Any] = {
+        "kind": line.kind,
         "name": line.name,
         "trainings": len(line.results),
         "planned": line.planned,
+        "devices": sorted({name for training in line.results for name in training.devices}),
         "failures": [{"run": run, "reason": reason} for run, reason in line.failures],
         "members": [_member(member) for member in line.members],
     }
@@ -101,7 +108,11 @@ def difference(ours: Sequence[Result], searched: Sequence[Result]) -> dict[str, 
     Both are of the difference of the means over all trainings, so that they speak of one thing.
     For the interval test videos are drawn with replacement, each with the share of trainings that
     name it right, on both sides; for p, which side has which share is tossed on each video.
+
+    Raises:
+        RunError: They were tested on different videos.
     """
+    check_same_videos([*ours, *searched])
     found = paired_bootstrap(video_shares(ours), video_shares(searched), seed=BOOTSTRAP_SEED)
     return {
         "value": found.value,
@@ -115,10 +126,9 @@ def video_shares(tested: Sequence[Result]) -> Shares:
     """The share of the trainings that name each video right, `[videos]`.
 
     Raises:
-        ValueError: They were tested on other videos.
+        RunError: They were tested on different videos.
     """
-    if {training.labels.tobytes() for training in tested} != {tested[0].labels.tobytes()}:
-        raise ValueError("These trainings were tested on different videos.")
+    check_same_videos(tested)
     shares: Shares = np.mean([training.hits for training in tested], axis=0)
     return shares
 
@@ -136,6 +146,7 @@ def _member(member: Member) -> dict[str, Any]:
         "tries": [asdict(trial) for trial in member.tries],
         "genotypes": list(member.genotypes),
         "notes": list(member.notes),
+        "paced_on": list(member.paced_on),
         "trainings": [
             {
                 "folders": [str(folder) for folder in training.folders],
@@ -157,7 +168,6 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
     return {
         "mean": statistics.fmean(values),
         "sd": statistics.stdev(values) if len(values) > 1 else None,
-        "best": max(values),
     }
 
 

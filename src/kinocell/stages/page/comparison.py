@@ -12,7 +12,6 @@ from typing import Any
 
 from kinocell import runs
 from kinocell.stages.contest import output
-from kinocell.stages.contest.output import RANDOM, SEARCHED
 from kinocell.stages.page import render
 
 Values = Mapping[str, Any]
@@ -59,10 +58,11 @@ def write(path: Path, found: Values) -> None:
         "table": [_table_row(row) for row in found["rows"]],
         "problems": output.problems(found),
         "done": done,
+        "runs": any(row["kind"] == "run" for row in done),
         "classes": _classes(done),
         "printed": output.printed(found),
         "headline": _headline(found),
-        "device": found["device"],
+        "devices": "; ".join(found["devices"]),
         "settings_json": json.dumps(found["settings"], indent=2, ensure_ascii=False),
     }
     runs.write_text(path, render.comparison_page(parts, {"points": [_point(row) for row in done]}))
@@ -83,10 +83,10 @@ def _table_row(row: Values) -> dict[str, Any]:
         max((r for m in row["members"] for r in m["learning_rates"]), default=0),
         max((e for m in row["members"] for e in m["epochs"]), default=0),
     ]  # fmt: skip
-    best = output.best_member(row) if row["name"] == RANDOM else None
+    best = output.best_random(row)
     note = f"best: {best['name']}, {output.spread(best['video_top1'])}" if best else ""
     return {
-        "kind": _kind(row),
+        "kind": row["kind"],
         "cells": list(zip(texts, keys, strict=True)),
         "reason": "",
         "note": note,
@@ -95,17 +95,13 @@ def _table_row(row: Values) -> dict[str, Any]:
     }
 
 
-def _kind(row: Values) -> str:
-    return row["name"] if row["name"] in (SEARCHED, RANDOM) else "model"
-
-
 def _point(row: Values) -> dict[str, Any]:
     """A line as the charts draw it; its networks are small dots where there are several."""
     video = row["video_top1"]
     members = row["members"] if len(row["members"]) > 1 else []
     return {
         "label": row["name"],
-        "kind": _kind(row),
+        "kind": row["kind"],
         "x": {name: row["costs"][name]["median"] for name, _, _ in AXES},
         "y": video["mean"],
         "low": video["low"],
@@ -134,8 +130,7 @@ def _classes(done: list[Values]) -> list[dict[str, Any]]:
 
 def _headline(found: Values) -> str:
     """What the comparison says about the searched line, in plain words."""
-    rows = {row["name"]: row for row in found["rows"]}
-    if SEARCHED not in rows or not rows[SEARCHED]["trainings"]:
+    if not any(row["kind"] == "searched" and row["trainings"] for row in found["rows"]):
         return "There is no searched network to compare with."
     others = [row for row in found["rows"] if "difference" in row]
     worse = [r["name"] for r in others if r["difference"]["high"] < 0]
