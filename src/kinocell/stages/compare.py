@@ -17,11 +17,10 @@ from kinocell.config import RunConfig, lasting
 from kinocell.config_checks import check
 from kinocell.console import say
 from kinocell.data.clips import open_prepared
-from kinocell.data.datasets import check_there
 from kinocell.errors import KinocellError, RunError
 from kinocell.learning.device import choose_device, device_name
 from kinocell.learning.meeting import first_then_others
-from kinocell.stages.contest import failures, output, results, terms
+from kinocell.stages.contest import failures, output, results, terms, videos
 from kinocell.stages.contest.crew import RETRIES, Workers, carry_out
 from kinocell.stages.contest.entrants import entrants
 from kinocell.stages.contest.lanes import Lane
@@ -95,13 +94,14 @@ def opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
     if on.budget.epochs:
         check(replace(config, train=replace(config.train, epochs=on.budget.epochs)))
     out = Path(config.out)
-    _check_videos(config)  # at once, and not as a preparation that fails
+    videos.check(config)  # at once, and not as a preparation that fails
     is_new = terms.remember(out, on, config)
     try:
         return _opened(config, on, workers)
     except KinocellError:
         if is_new:  # what the error advises may be other terms
             terms.forget(out)
+            videos.forget(out)
         raise
 
 
@@ -113,6 +113,7 @@ def _opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
         content = {"format": runs.FORMAT, "config": lasting(config), **origin}
         runs.write_json(out / "config.json", content)
     whole = open_prepared(_prepared(config, workers), config.split)
+    videos.remember(out, whole)
     for folder in on.runs:
         results.check_comparable(Path(folder), whole.manifest)
     found = parts(out, whole, config, on)  # first: it may refuse, and should leave no modules
@@ -131,27 +132,10 @@ def _opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
     )
 
 
-def _own_videos(out: Path) -> Path:
-    """The folder of the videos that a comparison has prepared itself."""
-    return out / "prepared" / "prepare"
-
-
-def _check_videos(config: RunConfig) -> None:
-    """Raise a RunError or a ManifestError where there is nothing to compare on."""
-    if config.prepared:
-        if not (Path(config.prepared) / "done.json").exists():
-            raise RunError(
-                f"{config.prepared} is not prepared. Leave --prepared out, then the comparison "
-                "prepares the videos; or use `kinocell prepare` first."
-            )
-    elif config.data and not _own_videos(Path(config.out)).exists():
-        check_there(Path(config.data))
-
-
 def _prepared(config: RunConfig, workers: Workers) -> Path:
     """The folder of the prepared videos, prepared now where none is named."""
     if config.prepared:
-        return Path(config.prepared)
+        return videos.prepared_videos(config)
     out = Path(config.out)
     folder = out / "prepared"
     words = ("kinocell", "prepare", "--config", str(out / "config.json"), "--out", str(folder))
@@ -161,7 +145,7 @@ def _prepared(config: RunConfig, workers: Workers) -> Path:
     carry_out([run], replace(workers, again=True))
     if failures.failed(run):
         raise RunError(f"The videos cannot be prepared: {failures.reason(run)}")
-    return _own_videos(out)
+    return videos.prepared_videos(config)
 
 
 def status(config: RunConfig, on: Terms) -> list[str]:
@@ -171,8 +155,7 @@ def status(config: RunConfig, on: Terms) -> list[str]:
         RunError: There is no comparison in this folder, or its videos are not prepared yet.
     """
     out = Path(config.out)
-    prepared = Path(config.prepared) if config.prepared else out / "prepared" / "prepare"
-    for path in (out / "comparison.json", prepared / "done.json"):
+    for path in (out / "comparison.json", videos.prepared_videos(config) / "done.json"):
         if not path.exists():
             raise RunError(f"{path} does not exist: the comparison in {out} has not begun.")
     contest = opened(config, on, Workers())

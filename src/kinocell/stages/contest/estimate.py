@@ -22,7 +22,7 @@ from kinocell.data.manifest import NO_SPLIT, UNUSED, Manifest
 from kinocell.learning.device import choose_device, device_name
 from kinocell.space.random_genotypes import random_genotypes
 from kinocell.space.wiring import SearchSpace
-from kinocell.stages.contest import prices, terms, views
+from kinocell.stages.contest import prices, terms, videos, views
 from kinocell.stages.contest.crew import Workers, carry_out
 from kinocell.stages.contest.lanes import Entrant, Lane, Part
 from kinocell.stages.contest.prices import Price, Size
@@ -35,17 +35,18 @@ def costs(config: RunConfig, on: Terms, workers: Workers) -> list[str]:
     """The estimate as lines; its measurements are kept in OUT/estimate and not made twice."""
     terms.check(on)
     terms.check_settings(config)
+    videos.check(config)
     # By its settings: what was measured with others is not taken for these.
     out = Path(config.out) / "estimate" / short_hash(terms.shared(config))
-    videos = listed(config)
-    size = _size(videos, on)
+    manifest = listed(config)
+    size = _size(manifest, on)
     short = replace(
         config,
         out=str(out),
         prepared="",
         search=replace(config.search, epochs=1),
     )
-    sample, preparing = _sample(short, videos, prepared=bool(config.prepared))
+    sample, preparing = _sample(short, manifest, prepared=bool(config.prepared))
     runs.write_json(
         out / "config.json",
         {"format": runs.FORMAT, "config": lasting(short), **runs.provenance()},
