@@ -20,9 +20,8 @@ from kinocell.data.clips import open_prepared
 from kinocell.errors import KinocellError, RunError
 from kinocell.learning.device import choose_device, device_name
 from kinocell.learning.meeting import first_then_others
-from kinocell.stages.contest import failures, output, results, terms, videos
+from kinocell.stages.contest import entrants, failures, output, results, terms, videos
 from kinocell.stages.contest.crew import RETRIES, Workers, carry_out
-from kinocell.stages.contest.entrants import entrants
 from kinocell.stages.contest.lanes import Lane
 from kinocell.stages.contest.lines import lines
 from kinocell.stages.contest.parts import parts
@@ -91,6 +90,7 @@ def opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
     """
     terms.check(on)
     terms.check_settings(config)
+    entrants.check(config, on)
     if on.budget.epochs:
         check(replace(config, train=replace(config.train, epochs=on.budget.epochs)))
     out = Path(config.out)
@@ -117,7 +117,7 @@ def _opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
     for folder in on.runs:
         results.check_comparable(Path(folder), whole.manifest)
     found = parts(out, whole, config, on)  # first: it may refuse, and should leave no modules
-    who = entrants(out, config, on)
+    entrants.write(out, config, on)
     return Contest(
         out=out,
         config=config,
@@ -126,7 +126,7 @@ def _opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
         whole=whole,
         lanes=[
             Lane(out=out, entrant=entrant, part=part, base_seed=config.seed)
-            for entrant in who
+            for entrant in entrants.entrants(out, on)
             for part in found
         ],
     )
