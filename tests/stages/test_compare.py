@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -424,6 +425,29 @@ def test_advice_against_folds_that_cannot_be_cut_can_be_followed(
         opened(config, replace(ON, folds=50), Workers())
     on = replace(ON, folds=2, lr_tries=1)  # other modules are drawn with another seed
     assert len(opened(replace(config, seed=7), on, Workers()).lanes) == 2 * 4
+
+
+def test_status_shows_what_other_terms_would_plan_and_writes_nothing(
+    tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = opened(tiny(tmp_path / "out", **FAST), ON, Workers()).out
+
+    def files() -> dict[Path, tuple[int, bytes]]:
+        paths = (path for path in out.rglob("*") if path.is_file())
+        return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in paths}
+
+    before = files()
+    command = ["compare", "--out", str(out), "--status"]
+    assert cli.main(command) == cli.DONE
+    assert "c3d" not in capsys.readouterr().out
+    more = ("--models", "x3d_xs,c3d", "--random-genotypes", "3", "--seeds", "3")
+    assert cli.main([*command, *more]) == cli.DONE
+    shown = capsys.readouterr().out
+    for run in ("random-2/rate-0.025, train", "c3d/rate-0.025, evaluate"):
+        assert re.search(rf"waiting .* {run}\n", shown), shown
+    assert cli.main([*command, "--budget", "epochs=2"]) == cli.FAILED
+    assert "budget.epochs: 1 there, 2 now" in capsys.readouterr().err
+    assert files() == before
 
 
 def test_comparison_of_prepared_videos_is_named_after_them(whole: Contest) -> None:

@@ -20,11 +20,10 @@ from kinocell.data.clips import open_prepared
 from kinocell.errors import KinocellError, RunError
 from kinocell.learning.device import choose_device, device_name
 from kinocell.learning.meeting import first_then_others
-from kinocell.stages.contest import entrants, failures, output, results, terms, videos
+from kinocell.stages.contest import entrants, failures, output, parts, results, terms, videos
 from kinocell.stages.contest.crew import RETRIES, Workers, carry_out
 from kinocell.stages.contest.lanes import Lane
 from kinocell.stages.contest.lines import lines
-from kinocell.stages.contest.parts import parts
 from kinocell.stages.contest.state import (
     Contest,
     has_module,
@@ -88,13 +87,8 @@ def opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
 
     Where all that is there already, on the same terms, only the first process writes.
     """
-    terms.check(on)
-    terms.check_settings(config)
-    entrants.check(config, on)
-    if on.budget.epochs:
-        check(replace(config, train=replace(config.train, epochs=on.budget.epochs)))
+    _check(config, on)
     out = Path(config.out)
-    videos.check(config)  # at once, and not as a preparation that fails
     is_new = terms.remember(out, on, config)
     try:
         return _opened(config, on, workers)
@@ -105,6 +99,16 @@ def opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
         raise
 
 
+def _check(config: RunConfig, on: Terms) -> None:
+    """Refuse at once, and not as a run that fails, what makes no comparison."""
+    terms.check(on)
+    terms.check_settings(config)
+    entrants.check(config, on)
+    if on.budget.epochs:
+        check(replace(config, train=replace(config.train, epochs=on.budget.epochs)))
+    videos.check(config)
+
+
 def _opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
     out = Path(config.out)
     device = choose_device(config.device)
@@ -112,12 +116,21 @@ def _opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
         origin = runs.provenance(device_name(device))
         content = {"format": runs.FORMAT, "config": lasting(config), **origin}
         runs.write_json(out / "config.json", content)
-    whole = open_prepared(_prepared(config, workers), config.split)
-    videos.remember(out, whole)
+    _prepare(config, workers)
+    contest = _contest(config, on, workers)
+    videos.remember(out, contest.whole)
+    parts.write(out, contest.whole, config, on)  # first: it may refuse, and leaves no modules then
+    entrants.write(out, config, on)
+    return contest
+
+
+def _contest(config: RunConfig, on: Terms, workers: Workers) -> Contest:
+    """The comparison on videos that are prepared; nothing is written."""
+    out = Path(config.out)
+    whole = open_prepared(videos.prepared_videos(config), config.split)
     for folder in on.runs:
         results.check_comparable(Path(folder), whole.manifest)
-    found = parts(out, whole, config, on)  # first: it may refuse, and should leave no modules
-    entrants.write(out, config, on)
+    found = parts.parts(out, whole, config, on)
     return Contest(
         out=out,
         config=config,
@@ -132,10 +145,10 @@ def _opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
     )
 
 
-def _prepared(config: RunConfig, workers: Workers) -> Path:
-    """The folder of the prepared videos, prepared now where none is named."""
+def _prepare(config: RunConfig, workers: Workers) -> None:
+    """Prepare the videos, where no prepared folder is named and that is not done yet."""
     if config.prepared:
-        return videos.prepared_videos(config)
+        return
     out = Path(config.out)
     folder = out / "prepared"
     words = ("kinocell", "prepare", "--config", str(out / "config.json"), "--out", str(folder))
@@ -145,20 +158,24 @@ def _prepared(config: RunConfig, workers: Workers) -> Path:
     carry_out([run], replace(workers, again=True))
     if failures.failed(run):
         raise RunError(f"The videos cannot be prepared: {failures.reason(run)}")
-    return videos.prepared_videos(config)
 
 
 def status(config: RunConfig, on: Terms) -> list[str]:
     """How far a comparison is: every run that can be planned by now, and the table; 80 columns.
 
+    Nothing is written: other terms than those of the folder show what they would plan.
+
     Raises:
-        RunError: There is no comparison in this folder, or its videos are not prepared yet.
+        RunError: There is no comparison in this folder, its videos are not prepared yet, or it
+            cannot go on on these terms.
     """
     out = Path(config.out)
     for path in (out / "comparison.json", videos.prepared_videos(config) / "done.json"):
         if not path.exists():
             raise RunError(f"{path} does not exist: the comparison in {out} has not begun.")
-    contest = opened(config, on, Workers())
+    _check(config, on)
+    terms.check_same(out, on, config)
+    contest = _contest(config, on, Workers())
     watch = Watch(Pace().stale_seconds)
     found = []
     for run in planned(contest):

@@ -184,8 +184,20 @@ def remember(out: Path, terms: Terms, config: RunConfig) -> bool:
     content |= runs.provenance()
     if not path.exists() and runs.write_json_once(path, content):
         return True
+    check_same(out, terms, config)
+    if ranks.here().is_first:
+        runs.write_json(path, content)
+    return False
+
+
+def check_same(out: Path, terms: Terms, config: RunConfig) -> None:
+    """Refuse terms and settings on which the comparison in a folder cannot go on.
+
+    Raises:
+        RunError: What all its runs share is not the same; the difference is named.
+    """
     now = {"terms": _fixed(to_plain(terms)), "settings": shared(config)}
-    there = _content(path)
+    there = _content(out / "comparison.json")
     # A folder from before may name settings that are known by now to make no difference.
     then = _compared(settings.completed(there["settings"], now["settings"]))
     before = {"terms": _fixed(there["terms"]), "settings": then}
@@ -195,9 +207,6 @@ def remember(out: Path, terms: Terms, config: RunConfig) -> bool:
             f"{out} holds a comparison on other terms ({shown}). Choose another --out; models, "
             "genotypes and seeds may be added, what all runs share may not change."
         )
-    if ranks.here().is_first:
-        runs.write_json(path, content)
-    return False
 
 
 def forget(out: Path) -> None:
