@@ -87,8 +87,8 @@ def opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
 
     Where all that is there already, on the same terms, only the first process writes.
     """
+    config, out = terms.as_begun(config), Path(config.out)
     _check(config, on)
-    out = Path(config.out)
     is_new = terms.remember(out, on, config)
     try:
         return _opened(config, on, workers)
@@ -169,7 +169,7 @@ def status(config: RunConfig, on: Terms) -> list[str]:
         RunError: There is no comparison in this folder, its videos are not prepared yet, or it
             cannot go on on these terms.
     """
-    out = Path(config.out)
+    config, out = terms.as_begun(config), Path(config.out)
     for path in (out / "comparison.json", videos.prepared_videos(config) / "done.json"):
         if not path.exists():
             raise RunError(f"{path} does not exist: the comparison in {out} has not begun.")

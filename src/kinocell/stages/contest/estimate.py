@@ -33,6 +33,7 @@ from kinocell.stages.prepare import prepare
 
 def costs(config: RunConfig, on: Terms, workers: Workers) -> list[str]:
     """The estimate as lines; its measurements are kept in OUT/estimate and not made twice."""
+    config = terms.as_begun(config)
     terms.check(on)
     terms.check_settings(config)
     entrants.check(config, on)

@@ -6,7 +6,7 @@ Settings that every run has too (clips, search, training, ...) are in the config
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +212,20 @@ def check_same(out: Path, terms: Terms, config: RunConfig) -> None:
 def forget(out: Path) -> None:
     """Take back the terms of a comparison that could not begin, so that others can be tried."""
     (out / "comparison.json").unlink(missing_ok=True)
+
+
+def as_begun(config: RunConfig) -> RunConfig:
+    """Settings in which the videos are called as the folder calls them, where it means the same.
+
+    `videos/`, `./videos` and the absolute path are one; what was begun with a relative path keeps
+    it, so that it can be moved together with its videos.
+    """
+    path = Path(config.out) / "comparison.json"
+    if not (config.data and path.exists()):
+        return config
+    before: str = _content(path)["settings"]["data"]
+    same = bool(before) and Path(before).resolve() == Path(config.data).resolve()
+    return replace(config, data=before) if same else config
 
 
 def shared(config: RunConfig) -> dict[str, Any]:
