@@ -21,7 +21,7 @@ from kinocell.errors import ConfigError, GenotypeError, ManifestError, RunError
 from kinocell.learning.statistics import paired_bootstrap
 from kinocell.space.genotype import Genotype
 from kinocell.stages.compare import compare, everything, opened
-from kinocell.stages.contest import state
+from kinocell.stages.contest import output, state
 from kinocell.stages.contest.crew import Workers
 from kinocell.stages.contest.lines import lines
 from kinocell.stages.contest.state import Contest
@@ -211,18 +211,20 @@ def test_fewer_networks_need_no_new_run(whole: Contest, tmp_path: Path) -> None:
 def test_given_module_takes_the_place_of_the_searched_ones_and_is_kept(
     whole: Contest, tmp_path: Path
 ) -> None:
-    found, other = (whole.out / "genotypes" / f"random-{i}.json" for i in range(2))
+    module, other = (whole.out / "genotypes" / f"random-{i}.json" for i in range(2))
     given = tmp_path / "found.json"
-    shutil.copy(found, given)
+    shutil.copy(module, given)
     config = replace(whole.config, out=str(tmp_path / "out"))
     on = replace(ON, models=(), genotypes=(str(given),), random_genotypes=0)
     contest = opened(config, on, Workers())
     (lane,) = contest.lanes
     assert lane.entrant.row == "searched"
     assert lane.genotype is not None
-    assert Genotype.load(lane.genotype).nodes == Genotype.load(found).nodes
+    assert Genotype.load(lane.genotype).nodes == Genotype.load(module).nodes
     assert state.trials(contest, lane)[0].name == "given-0/rate-0.025, train"
-    assert "was not searched here but given" in " ".join(everything(contest)["notes"])
+    found = everything(contest)
+    assert "was not searched here but given" in " ".join(found["notes"])
+    assert "given-0: its file does not say which videos" in " ".join(output.problems(found))
     shutil.copy(other, given)
     with pytest.raises(RunError, match="holds another module"):
         opened(config, on, Workers())

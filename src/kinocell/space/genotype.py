@@ -36,7 +36,7 @@ class Genotype:
     """Operators of the space that it was found in."""
     mid: Mid = "equal"
     origin: Mapping[str, Any] = field(default_factory=dict)
-    """Where it comes from: run, seed, data, version, epoch."""
+    """Where it comes from: run, seed, data, a hash of its training videos, version, epoch."""
 
     def __post_init__(self) -> None:
         for node, kept in enumerate(self.nodes):

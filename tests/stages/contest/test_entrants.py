@@ -7,19 +7,22 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kinocell.config import RunConfig
+from kinocell.data.clips import open_prepared
 from kinocell.errors import ConfigError, RunError
 from kinocell.space.genotype import Genotype
 from kinocell.space.ops import OPS
 from kinocell.space.random_genotypes import num_genotypes, random_genotypes
 from kinocell.space.wiring import SearchSpace
 from kinocell.stages.compare import compare
-from kinocell.stages.contest import entrants
+from kinocell.stages.contest import entrants, views
 from kinocell.stages.contest.crew import Workers
 from kinocell.stages.contest.estimate import costs
 from kinocell.stages.contest.terms import Terms
+from kinocell.stages.model import training_fingerprint
 
 Tiny = Callable[..., RunConfig]
 SMALL = SearchSpace(nodes=3, ops={name: OPS[name] for name in ("skip", "conv_3")}, mid="matched")
@@ -85,3 +88,36 @@ def test_module_of_another_width_rule_does_not_pass_for_the_one_that_is_there(
     replace(Genotype.load(path), mid="equal").save(path)
     with pytest.raises(RunError, match="holds another module"):
         entrants.write(tmp_path / "out", config, on)
+
+
+# --- what a given module has seen ---------------------------------------------------------------
+
+
+def test_module_that_may_have_seen_test_videos_is_doubted(
+    tiny_run: RunConfig, given: Callable[..., str], tmp_path: Path
+) -> None:
+    videos = open_prepared(tiny_run.prepared).manifest
+    swap = {views.TRAIN: views.TEST, views.TEST: views.TRAIN}
+    swapped = replace(videos, splits=np.vectorize(swap.get)(videos.splits).astype(np.int8))
+    found = str(Path(tiny_run.out) / "search" / "genotype.json")
+    on = Terms(genotypes=(found, given("unknown", SMALL)), random_genotypes=0, models=("c3d",))
+    entrants.write(tmp_path / "out", tiny_run, on)
+    known, unknown, c3d = entrants.entrants(tmp_path / "out", on)
+    assert entrants.doubts(known, videos, on) == []
+    assert entrants.doubts(c3d, videos, on) == []
+    (said,) = entrants.doubts(known, swapped, on)
+    assert said.startswith("it was not searched on the training videos of this comparison: it may")
+    (said,) = entrants.doubts(unknown, videos, on)
+    assert said.startswith("its file does not say which videos it was searched on: it may have")
+    (said,) = entrants.doubts(known, videos, replace(on, folds=2))
+    assert said.startswith("it was not searched within each fold: it may have seen test videos")
+
+
+def test_search_within_a_comparison_has_the_training_videos_of_one_outside(
+    tiny_prepared: Path,
+) -> None:
+    videos = open_prepared(tiny_prepared).manifest
+    of_search = replace(videos, splits=views.for_search(videos))
+    assert training_fingerprint(of_search) == training_fingerprint(videos)
+    of_rates = replace(videos, splits=views.for_rates(videos, seed=0))
+    assert training_fingerprint(of_rates) != training_fingerprint(videos)

@@ -8,12 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from kinocell.config import RunConfig
+from kinocell.data.manifest import Manifest
 from kinocell.errors import ConfigError, RunError
 from kinocell.space.genotype import Genotype
 from kinocell.space.random_genotypes import check_num, random_genotypes
 from kinocell.space.wiring import SearchSpace
 from kinocell.stages.contest.lanes import Entrant
 from kinocell.stages.contest.terms import Terms
+from kinocell.stages.model import training_fingerprint
 
 
 def check(config: RunConfig, on: Terms) -> None:
@@ -77,6 +79,31 @@ def write(out: Path, config: RunConfig, on: Terms) -> None:
         drawn = random_genotypes(space_of(config, on), on.random_genotypes, seed=config.seed)
         for i, genotype in enumerate(drawn):
             _save_once(genotype, _file(out, f"random-{i}"))
+
+
+def doubts(entrant: Entrant, videos: Manifest, on: Terms) -> list[str]:
+    """Why the score of a given module may be too good, in a line; nothing where it cannot be.
+
+    Its file says on which training videos it was searched, by a hash: they are those of this
+    comparison, or they are not known to hold none of its test videos.
+
+    Args:
+        entrant: Anyone who takes part; only given modules are doubted.
+        videos: With the split that is compared on.
+        on: The terms.
+    """
+    if entrant.kind != "given" or entrant.file is None or not entrant.file.exists():
+        return []
+    searched_on = Genotype.load(entrant.file).origin.get("training_videos")
+    if on.folds:
+        said = "it was not searched within each fold"
+    elif not searched_on:
+        said = "its file does not say which videos it was searched on"
+    elif searched_on != training_fingerprint(videos):
+        said = "it was not searched on the training videos of this comparison"
+    else:
+        return []
+    return [f"{said}: it may have seen test videos, and its score may be too good"]
 
 
 def _file(out: Path, name: str) -> Path:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from kinocell import runs
-from kinocell.stages.contest import failures, results, terms
+from kinocell.stages.contest import entrants, failures, results, terms
 from kinocell.stages.contest.lanes import Lane
 from kinocell.stages.contest.rows import Line, Member
 from kinocell.stages.contest.state import Contest, epochs_of, rate_of, trainings, trials, tries_of
@@ -23,11 +23,11 @@ def lines(contest: Contest) -> list[Line]:
     found = [
         Line(
             name=row,
-            members=[_member(contest, name, lanes) for name, lanes in entrants.items()],
-            planned=contest.terms.seeds * len(entrants),
-            failures=[f for lanes in entrants.values() for f in _failures(contest, lanes)],
+            members=[_member(contest, name, lanes) for name, lanes in by_name.items()],
+            planned=contest.terms.seeds * len(by_name),
+            failures=[f for lanes in by_name.values() for f in _failures(contest, lanes)],
         )
-        for row, entrants in by_row.items()
+        for row, by_name in by_row.items()
     ]
     return [*found, *(_added(contest, Path(folder)) for folder in contest.terms.runs)]
 
@@ -49,7 +49,10 @@ def _member(contest: Contest, name: str, lanes: Sequence[Lane]) -> Member:
         epochs=[length.epochs for length in lengths if length],
         tries=[trial for lane in lanes for trial in tries_of(contest, lane)],
         genotypes=[str(lane.genotype) for lane in lanes if lane.genotype],
-        notes=["one epoch takes longer than the budget"] if over else [],
+        notes=[
+            *(["one epoch takes longer than the budget"] if over else []),
+            *entrants.doubts(lanes[0].entrant, contest.whole.manifest, contest.terms),
+        ],
     )
 
 

@@ -99,8 +99,8 @@ def notes(terms: Terms, videos: Manifest, found: Sequence[Values]) -> list[str]:
     )
     if terms.genotypes:
         said.append(
-            "The searched line was not searched here but given; which videos it was searched on, "
-            "its file says."
+            "The searched line was not searched here but given; a module that may have seen test "
+            "videos in its search is named below."
         )
     if any(row["name"] == RANDOM and best_member(row) for row in found):
         said.append(
