@@ -38,3 +38,8 @@ def test_pick_lists_what_there_is_and_guesses() -> None:
 
 def test_nothing_is_guessed_where_nothing_is_close() -> None:
     assert did_you_mean("zebra", ["first", "finite"]) == ""
+
+
+def test_names_in_capitals_are_guessed_too() -> None:
+    assert did_you_mean("C3D", ["i3d", "c3d"]) == " Did you mean 'c3d'?"
+    assert did_you_mean("applyeyemakeup", ["ApplyEyeMakeup"]) == " Did you mean 'ApplyEyeMakeup'?"

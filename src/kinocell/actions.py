@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,8 @@ class Request:
     config: RunConfig
     own: Mapping[str, Any]
     words: Sequence[str]
+    typed: Collection[str] = ()
+    """Full names of the settings that were typed as options."""
 
 
 def run(request: Request) -> None:
@@ -116,8 +118,14 @@ def _terms(request: Request, default: Terms) -> Terms:
     }
     numbers = ("random_genotypes", "seeds", "search_seeds", "folds", "lr_tries")
     values |= {key: own[key] for key in numbers if key in own}
+    if "budget" in own and "train.epochs" in request.typed:
+        raise UsageError(
+            "--budget and --train.epochs: choose one; the epochs of a comparison are its budget."
+        )
     if "budget" in own:
         values["budget"] = Budget.read(own["budget"])
+    elif "train.epochs" in request.typed:
+        values["budget"] = _epochs_of(request.config)
     return replace(remembered(Path(request.config.out)) or default, **values)
 
 

@@ -211,7 +211,7 @@ def _request(name: str, arguments: list[str]) -> Request | None:
     if given.get("print_config") == "true":
         result(settings.as_yaml(config))
         return None
-    return Request(config=config, own=own, words=words)
+    return Request(config=config, own=own, words=words, typed=frozenset(typed))
 
 
 def _read(

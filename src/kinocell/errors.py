@@ -104,9 +104,10 @@ def first_line(error: BaseException) -> str:
 
 
 def did_you_mean(name: str, names: list[str]) -> str:
-    """`" Did you mean 'x'?"` for the closest of `names`, or an empty string."""
-    close = difflib.get_close_matches(name, names, n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    """`" Did you mean 'x'?"` for the closest of `names`, capitals or not, or an empty string."""
+    plain = {known.casefold(): known for known in names}
+    close = difflib.get_close_matches(name.casefold(), list(plain), n=1)
+    return f" Did you mean {plain[close[0]]!r}?" if close else ""
 
 
 def pick(table: Mapping[str, Entry], name: str, kind: str) -> Entry:

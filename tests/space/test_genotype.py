@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from kinocell.errors import GenotypeError
 from kinocell.space.genotype import Genotype, Kept
 from kinocell.space.ops import OPS
+from kinocell.space.random_genotypes import random_genotypes
 from kinocell.space.wiring import SearchSpace
 
 FOUND = Genotype(
@@ -82,3 +84,13 @@ def test_operators_that_are_not_known_here_are_named() -> None:
     space = SearchSpace(ops={name: OPS[name] for name in ("skip", "conv_3")})
     with pytest.raises(GenotypeError, match="'max_pool_3', which is not known here"):
         FOUND.check_ops(space)
+
+
+def test_a_genotype_says_its_space_and_refuses_one_with_operators_of_ones_own() -> None:
+    space = SearchSpace(nodes=3, ops={name: OPS[name] for name in ("skip", "conv_3")})
+    (genotype,) = random_genotypes(space, 1, seed=0)
+    assert genotype.space() == space
+    assert genotype.space().op_names == space.op_names
+    own = replace(genotype, op_names=("skip", "conv_3", "mine"))
+    with pytest.raises(GenotypeError, match="the operator 'mine', which is not known here"):
+        own.space()

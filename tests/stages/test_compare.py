@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,7 +21,7 @@ from kinocell.errors import ConfigError, GenotypeError, ManifestError, RunError
 from kinocell.learning.statistics import paired_bootstrap
 from kinocell.space.genotype import Genotype
 from kinocell.stages.compare import compare, everything, opened
-from kinocell.stages.contest import state
+from kinocell.stages.contest import output, state
 from kinocell.stages.contest.crew import Workers
 from kinocell.stages.contest.lines import lines
 from kinocell.stages.contest.state import Contest
@@ -212,18 +213,20 @@ def test_fewer_networks_need_no_new_run(whole: Contest, tmp_path: Path) -> None:
 def test_given_module_takes_the_place_of_the_searched_ones_and_is_kept(
     whole: Contest, tmp_path: Path
 ) -> None:
-    found, other = (whole.out / "genotypes" / f"random-{i}.json" for i in range(2))
+    module, other = (whole.out / "genotypes" / f"random-{i}.json" for i in range(2))
     given = tmp_path / "found.json"
-    shutil.copy(found, given)
+    shutil.copy(module, given)
     config = replace(whole.config, out=str(tmp_path / "out"))
     on = replace(ON, models=(), genotypes=(str(given),), random_genotypes=0)
     contest = opened(config, on, Workers())
     (lane,) = contest.lanes
     assert lane.entrant.row == "searched"
     assert lane.genotype is not None
-    assert Genotype.load(lane.genotype).nodes == Genotype.load(found).nodes
+    assert Genotype.load(lane.genotype).nodes == Genotype.load(module).nodes
     assert state.trials(contest, lane)[0].name == "given-0/rate-0.025, train"
-    assert "was not searched here but given" in " ".join(everything(contest)["notes"])
+    found = everything(contest)
+    assert "was not searched here but given" in " ".join(found["notes"])
+    assert "given-0: its file does not say which videos" in " ".join(output.problems(found))
     shutil.copy(other, given)
     with pytest.raises(RunError, match="holds another module"):
         opened(config, on, Workers())
@@ -531,6 +534,29 @@ def test_advice_against_folds_that_cannot_be_cut_can_be_followed(
         opened(config, replace(ON, folds=50), Workers())
     on = replace(ON, folds=2, lr_tries=1)  # other modules are drawn with another seed
     assert len(opened(replace(config, seed=7), on, Workers()).lanes) == 2 * 4
+
+
+def test_status_shows_what_other_terms_would_plan_and_writes_nothing(
+    tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = opened(tiny(tmp_path / "out", **FAST), ON, Workers()).out
+
+    def files() -> dict[Path, tuple[int, bytes]]:
+        paths = (path for path in out.rglob("*") if path.is_file())
+        return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in paths}
+
+    before = files()
+    command = ["compare", "--out", str(out), "--status"]
+    assert cli.main(command) == cli.DONE
+    assert "c3d" not in capsys.readouterr().out
+    more = ("--models", "x3d_xs,c3d", "--random-genotypes", "3", "--seeds", "3")
+    assert cli.main([*command, *more]) == cli.DONE
+    shown = capsys.readouterr().out
+    for run in ("random-2/rate-0.025, train", "c3d/rate-0.025, evaluate"):
+        assert re.search(rf"waiting .* {run}\n", shown), shown
+    assert cli.main([*command, "--budget", "epochs=2"]) == cli.FAILED
+    assert "budget.epochs: 1 there, 2 now" in capsys.readouterr().err
+    assert files() == before
 
 
 def test_comparison_of_prepared_videos_is_named_after_them(whole: Contest) -> None:

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from kinocell import runs
 from kinocell.errors import GenotypeError, RunError, did_you_mean
-from kinocell.space.ops import Mid
+from kinocell.space.ops import OPS, Mid
 from kinocell.space.wiring import NUM_INPUTS, SearchSpace
 
 FORMAT = 1
@@ -36,7 +36,7 @@ class Genotype:
     """Operators of the space that it was found in."""
     mid: Mid = "equal"
     origin: Mapping[str, Any] = field(default_factory=dict)
-    """Where it comes from: run, seed, data, version, epoch."""
+    """Where it comes from: run, seed, data, a hash of its training videos, version, epoch."""
 
     def __post_init__(self) -> None:
         for node, kept in enumerate(self.nodes):
@@ -129,6 +129,20 @@ class Genotype:
         except RunError as error:
             raise GenotypeError(str(error)) from error
         return Genotype.from_dict(values, where=str(path))
+
+    def space(self) -> SearchSpace:
+        """The space that it was found in, with the operators that are built in.
+
+        Raises:
+            GenotypeError: It has others too.
+        """
+        if own := [name for name in self.op_names if name not in OPS]:
+            raise GenotypeError(
+                f"The space of the genotype has the operator {own[0]!r}, which is not known here."
+                f"{did_you_mean(own[0], list(OPS))} Known: {', '.join(OPS)}."
+            )
+        ops = {name: OPS[name] for name in self.op_names}
+        return SearchSpace(nodes=len(self.nodes), ops=ops, mid=self.mid)
 
     def check_ops(self, space: SearchSpace) -> None:
         """Raise a `GenotypeError` where a kept operator is missing from `space`."""

@@ -31,6 +31,21 @@ def num_genotypes(space: SearchSpace) -> int:
     return math.prod(math.comb(node + NUM_INPUTS, NUM_KEPT) * ways for node in range(space.nodes))
 
 
+def check_num(space: SearchSpace, num: int) -> None:
+    """Refuse a number of different genotypes that cannot be drawn from a space.
+
+    Raises:
+        ConfigError: Fewer than one, or more than the space has.
+    """
+    total = num_genotypes(space)
+    if not 1 <= num <= total:
+        raise ConfigError(
+            f"{num} random genotypes were asked for; this space of {space.nodes} nodes and "
+            f"{len(_ops(space))} operators besides zero has {total} different ones. "
+            f"Ask for 1 to {total}."
+        )
+
+
 def random_genotypes(
     space: SearchSpace, num: int, *, seed: int, origin: Mapping[str, Any] | None = None
 ) -> list[Genotype]:
@@ -47,13 +62,8 @@ def random_genotypes(
     Raises:
         ConfigError: Fewer than one, or more than the space has.
     """
+    check_num(space, num)
     total = num_genotypes(space)
-    if not 1 <= num <= total:
-        raise ConfigError(
-            f"{num} random genotypes were asked for; this space of {space.nodes} nodes and "
-            f"{len(_ops(space))} operators besides zero has {total} different ones. "
-            f"Ask for 1 to {total}."
-        )
     generator = random.Random(seed)
     drawn: dict[int, None] = {}  # a set that remembers its order
     while len(drawn) < num:

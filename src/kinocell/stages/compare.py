@@ -17,16 +17,13 @@ from kinocell.config import RunConfig, lasting
 from kinocell.config_checks import check
 from kinocell.console import say
 from kinocell.data.clips import open_prepared
-from kinocell.data.datasets import check_there
 from kinocell.errors import KinocellError, RunError
 from kinocell.learning.device import choose_device, device_name
 from kinocell.learning.meeting import first_then_others
-from kinocell.stages.contest import failures, output, results, terms
+from kinocell.stages.contest import entrants, failures, output, parts, results, terms, videos
 from kinocell.stages.contest.crew import RETRIES, Workers, carry_out
-from kinocell.stages.contest.entrants import entrants
 from kinocell.stages.contest.lanes import Lane
 from kinocell.stages.contest.lines import lines
-from kinocell.stages.contest.parts import parts
 from kinocell.stages.contest.state import (
     Contest,
     has_module,
@@ -90,19 +87,26 @@ def opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
 
     Where all that is there already, on the same terms, only the first process writes.
     """
-    terms.check(on)
-    terms.check_settings(config)
-    if on.budget.epochs:
-        check(replace(config, train=replace(config.train, epochs=on.budget.epochs)))
-    out = Path(config.out)
-    _check_videos(config)  # at once, and not as a preparation that fails
+    config, out = terms.as_begun(config), Path(config.out)
+    _check(config, on)
     is_new = terms.remember(out, on, config)
     try:
         return _opened(config, on, workers)
     except KinocellError:
         if is_new:  # what the error advises may be other terms
             terms.forget(out)
+            videos.forget(out)
         raise
+
+
+def _check(config: RunConfig, on: Terms) -> None:
+    """Refuse at once, and not as a run that fails, what makes no comparison."""
+    terms.check(on)
+    terms.check_settings(config)
+    entrants.check(config, on)
+    if on.budget.epochs:
+        check(replace(config, train=replace(config.train, epochs=on.budget.epochs)))
+    videos.check(config)
 
 
 def _opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
@@ -112,11 +116,21 @@ def _opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
         origin = runs.provenance(device_name(device))
         content = {"format": runs.FORMAT, "config": lasting(config), **origin}
         runs.write_json(out / "config.json", content)
-    whole = open_prepared(_prepared(config, workers), config.split)
+    _prepare(config, workers)
+    contest = _contest(config, on, workers)
+    videos.remember(out, contest.whole)
+    parts.write(out, contest.whole, config, on)  # first: it may refuse, and leaves no modules then
+    entrants.write(out, config, on)
+    return contest
+
+
+def _contest(config: RunConfig, on: Terms, workers: Workers) -> Contest:
+    """The comparison on videos that are prepared; nothing is written."""
+    out = Path(config.out)
+    whole = open_prepared(videos.prepared_videos(config), config.split)
     for folder in on.runs:
         results.check_comparable(Path(folder), whole.manifest)
-    found = parts(out, whole, config, on)  # first: it may refuse, and should leave no modules
-    who = entrants(out, config, on)
+    found = parts.parts(out, whole, config, on)
     return Contest(
         out=out,
         config=config,
@@ -125,33 +139,16 @@ def _opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
         whole=whole,
         lanes=[
             Lane(out=out, entrant=entrant, part=part, base_seed=config.seed)
-            for entrant in who
+            for entrant in entrants.entrants(out, on)
             for part in found
         ],
     )
 
 
-def _own_videos(out: Path) -> Path:
-    """The folder of the videos that a comparison has prepared itself."""
-    return out / "prepared" / "prepare"
-
-
-def _check_videos(config: RunConfig) -> None:
-    """Raise a RunError or a ManifestError where there is nothing to compare on."""
+def _prepare(config: RunConfig, workers: Workers) -> None:
+    """Prepare the videos, where no prepared folder is named and that is not done yet."""
     if config.prepared:
-        if not (Path(config.prepared) / "done.json").exists():
-            raise RunError(
-                f"{config.prepared} is not prepared. Leave --prepared out, then the comparison "
-                "prepares the videos; or use `kinocell prepare` first."
-            )
-    elif config.data and not _own_videos(Path(config.out)).exists():
-        check_there(Path(config.data))
-
-
-def _prepared(config: RunConfig, workers: Workers) -> Path:
-    """The folder of the prepared videos, prepared now where none is named."""
-    if config.prepared:
-        return Path(config.prepared)
+        return
     out = Path(config.out)
     folder = out / "prepared"
     words = ("kinocell", "prepare", "--config", str(out / "config.json"), "--out", str(folder))
@@ -161,21 +158,24 @@ def _prepared(config: RunConfig, workers: Workers) -> Path:
     carry_out([run], replace(workers, again=True))
     if failures.failed(run):
         raise RunError(f"The videos cannot be prepared: {failures.reason(run)}")
-    return _own_videos(out)
 
 
 def status(config: RunConfig, on: Terms) -> list[str]:
     """How far a comparison is: every run that can be planned by now, and the table; 80 columns.
 
+    Nothing is written: other terms than those of the folder show what they would plan.
+
     Raises:
-        RunError: There is no comparison in this folder, or its videos are not prepared yet.
+        RunError: There is no comparison in this folder, its videos are not prepared yet, or it
+            cannot go on on these terms.
     """
-    out = Path(config.out)
-    prepared = Path(config.prepared) if config.prepared else out / "prepared" / "prepare"
-    for path in (out / "comparison.json", prepared / "done.json"):
+    config, out = terms.as_begun(config), Path(config.out)
+    for path in (out / "comparison.json", videos.prepared_videos(config) / "done.json"):
         if not path.exists():
             raise RunError(f"{path} does not exist: the comparison in {out} has not begun.")
-    contest = opened(config, on, Workers())
+    _check(config, on)
+    terms.check_same(out, on, config)
+    contest = _contest(config, on, Workers())
     watch = Watch(Pace().stale_seconds)
     found = []
     for run in planned(contest):

@@ -9,17 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 from torch import nn
 
 from kinocell import runs
 from kinocell.config import ClipsConfig, RunConfig, from_dict, lasting
-from kinocell.data.manifest import SPLIT_WORDS, UNUSED, Manifest
+from kinocell.data.manifest import SPLIT_WORDS, SPLITS, UNUSED, Manifest
 from kinocell.errors import RunError, first_line
 from kinocell.space.genotype import Genotype
 from kinocell.space.ops import OPS, Builder
@@ -75,6 +76,13 @@ def split_fingerprint(manifest: Manifest) -> str:
     rows = zip(*(column[used].tolist() for column in columns), strict=True)
     lines = sorted(f"{path}\t{start}\t{end}\t{split}" for path, start, end, split in rows)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def training_fingerprint(manifest: Manifest) -> str:
+    """Which videos train, as a short hash: the same whatever the others are for."""
+    train = SPLITS.index("train")
+    splits = np.where(manifest.splits == train, train, UNUSED).astype(np.int8)
+    return split_fingerprint(replace(manifest, splits=splits))
 
 
 def split_names(manifest: Manifest) -> dict[str, str]:

@@ -39,7 +39,7 @@ from kinocell.stages import folders
 from kinocell.stages.checkpoint import Checkpoints
 from kinocell.stages.epoch import SoFar
 from kinocell.stages.guards import check_in_turn, check_same_weights, largest
-from kinocell.stages.model import split_fingerprint
+from kinocell.stages.model import split_fingerprint, training_fingerprint
 from kinocell.strategies.outer import Weights
 from kinocell.strategies.relax import initial_alphas
 from kinocell.strategies.strategy import Strategy
@@ -154,6 +154,7 @@ class SearchState:
             "seed": self.config.seed,
             # The folder's name only: a path of one machine says nothing elsewhere.
             "data": self.prepared.manifest.root.name,
+            "training_videos": training_fingerprint(self.prepared.manifest),
             "strategy": self.strategy_name,
             "version": runs.provenance()["versions"]["kinocell"],
             "epoch": self.epoch,

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from kinocell import cli
 from kinocell.config import RunConfig
 from kinocell.errors import ConfigError, RunError
-from kinocell.stages.compare import compare
+from kinocell.stages.compare import compare, opened
 from kinocell.stages.contest import terms
 from kinocell.stages.contest.crew import Workers
 from kinocell.stages.contest.estimate import costs
 from kinocell.stages.contest.terms import Terms
 
 Tiny = Callable[..., RunConfig]
+ON = Terms(random_genotypes=1, search_seeds=0, lr_tries=1)
 
 
 @pytest.mark.parametrize("section", ["train", "search"])
@@ -58,6 +60,51 @@ def test_settings_that_make_no_difference_any_more_do_not_block(tiny: Tiny, tmp_
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(RunError, match=r"settings\.train\.colour: 'red' there, None now"):
         terms.remember(tmp_path / "out", Terms(), config)
+
+
+@pytest.mark.parametrize("begun", ["videos", "./videos", "absolute"])
+def test_videos_have_one_path_however_it_is_spelt(
+    begun: str, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spelt = ["videos", "videos/", "./videos", "../" + tmp_path.name + "/videos",
+             str(tmp_path / "videos")]  # fmt: skip
+    first = begun.replace("absolute", spelt[-1])
+    opened(tiny(Path("out"), data=first), ON, Workers())
+    for data in spelt:
+        assert opened(tiny(Path("out"), data=data), ON, Workers()).config.data == first
+    for file in ("comparison.json", "config.json"):
+        content = json.loads(Path("out", file).read_text(encoding="utf-8"))
+        assert (content.get("settings") or content["config"])["data"] == first
+    for data in ("", "others", "videos2"):
+        with pytest.raises(RunError, match=r"settings\.data: '.*videos' there, "):
+            opened(tiny(Path("out"), data=data), ON, Workers())
+
+
+# --- epochs are the budget ----------------------------------------------------------------------
+
+
+def test_typed_epochs_of_a_training_are_the_budget_of_the_papers_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = ("--prepared", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out"))
+    assert cli.main(["reproduce", "table2", *nowhere, "--train.epochs", "7"]) == cli.FAILED
+    assert "budget: 'epochs=600' in the paper, 'epochs=7' here" in capsys.readouterr().err
+
+
+def test_typed_epochs_are_not_dropped_where_a_comparison_goes_on(
+    tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(opened(tiny(tmp_path / "out"), ON, Workers()).out)
+    assert cli.main(["compare", "--out", out, "--status", "--train.epochs", "1"]) == cli.DONE
+    assert cli.main(["compare", "--out", out, "--train.epochs", "50"]) == cli.FAILED
+    assert "budget.epochs: 1 there, 50 now" in capsys.readouterr().err
+
+
+def test_budget_and_epochs_together_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["compare", "--budget", "minutes=3", "--train.epochs", "5"]
+    assert cli.main(command) == cli.USAGE
+    assert "the epochs of a comparison are its budget" in capsys.readouterr().err
 
 
 def test_unknown_strategy_is_refused_at_once(tiny: Tiny, tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from kinocell.data.cuts import split_by_group
 from kinocell.data.datasets import SEVERAL_SPLITS, read_dataset
 from kinocell.data.manifest import NO_SPLIT, UNUSED, Manifest
 from kinocell.learning.device import choose_device, device_name
+from kinocell.space.genotype import Genotype
 from kinocell.space.random_genotypes import random_genotypes
-from kinocell.space.wiring import SearchSpace
-from kinocell.stages.contest import prices, terms, views
+from kinocell.stages.contest import entrants, prices, terms, videos, views
 from kinocell.stages.contest.crew import Workers, carry_out
 from kinocell.stages.contest.lanes import Entrant, Lane, Part
 from kinocell.stages.contest.prices import Price, Size
@@ -33,19 +33,22 @@ from kinocell.stages.prepare import prepare
 
 def costs(config: RunConfig, on: Terms, workers: Workers) -> list[str]:
     """The estimate as lines; its measurements are kept in OUT/estimate and not made twice."""
+    config = terms.as_begun(config)
     terms.check(on)
     terms.check_settings(config)
+    entrants.check(config, on)
+    videos.check(config)
     # By its settings: what was measured with others is not taken for these.
     out = Path(config.out) / "estimate" / short_hash(terms.shared(config))
-    videos = listed(config)
-    size = _size(videos, on)
+    manifest = listed(config)
+    size = _size(manifest, on)
     short = replace(
         config,
         out=str(out),
         prepared="",
         search=replace(config.search, epochs=1),
     )
-    sample, preparing = _sample(short, videos, prepared=bool(config.prepared))
+    sample, preparing = _sample(short, manifest, prepared=bool(config.prepared))
     runs.write_json(
         out / "config.json",
         {"format": runs.FORMAT, "config": lasting(short), **runs.provenance()},
@@ -105,11 +108,7 @@ def _prices(
     """Time some steps of every network and of a search."""
     part = Part(name="", tested=sample, search=sample, rates=sample, pace=sample,
                 tested_rows=np.zeros(0, np.int64), steps_per_epoch=1)  # fmt: skip
-    space = SearchSpace(nodes=config.search.nodes, mid=config.search.mid)
-    file = out / "genotypes" / "random-0.json"
-    # A module drawn at random stands for the one that will be found, and for all others.
-    random_genotypes(space, 1, seed=config.seed)[0].save(file)
-    module = _lane(config, out, part, Entrant(kind="random", name="module", file=file))
+    module = _lane(config, out, part, _module(config, on, out))
     models = [_lane(config, out, part, Entrant(kind="model", name=name)) for name in on.models]
     searching = _lane(config, out, part, Entrant(kind="searched", name="search"))
     searches = bool(on.search_seeds) and not on.genotypes
@@ -129,6 +128,19 @@ def _prices(
         prices.training_price(lane, size, config, on, networks=1, name=lane.entrant.name)
         for lane in models
     ]
+
+
+def _module(config: RunConfig, on: Terms, out: Path) -> Entrant:
+    """The first of the given modules, else one drawn at random: it stands for all others."""
+    if on.genotypes:
+        genotype = Genotype.load(on.genotypes[0])
+    else:
+        genotype = random_genotypes(entrants.space_of(config, on), 1, seed=config.seed)[0]
+    # Named after what it is: what was measured of one module is not taken for another's.
+    name = f"module-{short_hash(genotype.to_dict())}"
+    file = out / "genotypes" / f"{name}.json"
+    genotype.save(file)
+    return Entrant(kind="random", name=name, file=file)
 
 
 def _lane(config: RunConfig, out: Path, part: Part, entrant: Entrant) -> Lane:

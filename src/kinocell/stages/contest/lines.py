@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kinocell.stages.contest import failures, results, terms
+from kinocell.stages.contest import entrants, failures, results, terms
 from kinocell.stages.contest.lanes import Lane
 from kinocell.stages.contest.rows import Kind, Line, Member
 from kinocell.stages.contest.state import Contest, epochs_of, rate_of, trainings, trials, tries_of
@@ -27,13 +27,13 @@ def lines(contest: Contest) -> list[Line]:
         by_row.setdefault(lane.entrant.row, {}).setdefault(lane.entrant.name, []).append(lane)
     found = [
         Line(
-            kind=_kind(next(iter(entrants.values()))[0]),
+            kind=_kind(next(iter(by_name.values()))[0]),
             name=row,
-            members=[_member(contest, name, lanes) for name, lanes in entrants.items()],
-            planned=contest.terms.seeds * len(entrants),
-            failures=[f for lanes in entrants.values() for f in _failures(contest, lanes)],
+            members=[_member(contest, name, lanes) for name, lanes in by_name.items()],
+            planned=contest.terms.seeds * len(by_name),
+            failures=[f for lanes in by_name.values() for f in _failures(contest, lanes)],
         )
-        for row, entrants in by_row.items()
+        for row, by_name in by_row.items()
     ]
     found += [_added(contest, Path(folder)) for folder in contest.terms.runs]
     results.check_same_videos([training for line in found for training in line.results])
@@ -63,7 +63,10 @@ def _member(contest: Contest, name: str, lanes: Sequence[Lane]) -> Member:
         epochs=[length.epochs for length in lengths if length],
         tries=[trial for lane in lanes for trial in tries_of(contest, lane)],
         genotypes=[str(lane.genotype) for lane in lanes if lane.genotype],
-        notes=["one epoch takes longer than the budget"] if over else [],
+        notes=[
+            *(["one epoch takes longer than the budget"] if over else []),
+            *entrants.doubts(lanes[0].entrant, contest.whole.manifest, contest.terms),
+        ],
         paced_on=results.devices(pace for pace in paces if (pace / "done.json").exists()),
     )
 

@@ -123,8 +123,8 @@ def notes(terms: Terms, content: Values) -> list[str]:
     said += [*_said_of_groups(videos), *_said_of_devices(content)]
     if terms.genotypes:
         said.append(
-            "The searched line was not searched here but given; which videos it was searched on, "
-            "its file says."
+            "The searched line was not searched here but given; a module that may have seen test "
+            "videos in its search is named below."
         )
     if any(best_random(row) for row in found):
         said.append(

@@ -137,7 +137,7 @@ def check_comparable(folder: Path, videos: Manifest) -> None:
     model = metadata(folder / "train" / "best.safetensors")
     names = tuple(model["class_names"])
     if names != videos.class_names:
-        raise RunError(f"{folder} cannot be compared: {_class_difference(names, videos)}.")
+        raise RunError(f"{folder} cannot be compared: {class_difference(names, videos)}.")
     scores = runs.read_json(folder / "evaluate" / "scores.json", "scores")
     tested = [video["path"] for video in scores["videos"]]
     rows = videos.rows("test")
@@ -145,9 +145,7 @@ def check_comparable(folder: Path, videos: Manifest) -> None:
     if tested != ours:
         raise RunError(f"{folder} cannot be compared: {_test_difference(tested, ours)}.")
     if model["split"] != split_fingerprint(videos):
-        raise RunError(
-            f"{folder} cannot be compared: {_split_difference(model['splits'], videos)}."
-        )
+        raise RunError(f"{folder} cannot be compared: {split_difference(model['splits'], videos)}.")
     _, labels, _ = saved_logits(folder / "evaluate")
     if not np.array_equal(labels, videos.labels[rows]):
         raise RunError(f"{folder} cannot be compared: its test videos have other labels.")
@@ -194,7 +192,8 @@ def other_settings(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[s
     ]
 
 
-def _class_difference(names: tuple[str, ...], videos: Manifest) -> str:
+def class_difference(names: tuple[str, ...], videos: Manifest) -> str:
+    """How other classes differ from those of these videos."""
     only = sorted(set(names) ^ set(videos.class_names))
     if not only:
         return "it has the same classes in another order"
@@ -214,7 +213,8 @@ def _test_difference(tested: Sequence[str], ours: Sequence[str]) -> str:
     )
 
 
-def _split_difference(splits: Mapping[str, str], videos: Manifest) -> str:
+def split_difference(splits: Mapping[str, str], videos: Manifest) -> str:
+    """How another split (by path) differs from that of these videos."""
     ours = split_names(videos)
     both = splits.keys() | ours.keys()
     other = sorted(p for p in both if splits.get(p, "unused") != ours.get(p, "unused"))

@@ -33,8 +33,10 @@ class Contest:
 
 
 def has_module(lane: Lane) -> bool:
-    """Whether the lane's network is known."""
-    return lane.genotype is None or lane.genotype.exists()
+    """Whether the lane's network is known: only that of a search is not, before its end."""
+    if lane.entrant.kind != "searched":
+        return True
+    return lane.genotype is not None and lane.genotype.exists()
 
 
 def epochs_of(contest: Contest, lane: Lane) -> Epochs | None:

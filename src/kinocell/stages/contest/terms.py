@@ -6,7 +6,7 @@ Settings that every run has too (clips, search, training, ...) are in the config
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -184,8 +184,20 @@ def remember(out: Path, terms: Terms, config: RunConfig) -> bool:
     content |= runs.provenance()
     if not path.exists() and runs.write_json_once(path, content):
         return True
+    check_same(out, terms, config)
+    if ranks.here().is_first:
+        runs.write_json(path, content)
+    return False
+
+
+def check_same(out: Path, terms: Terms, config: RunConfig) -> None:
+    """Refuse terms and settings on which the comparison in a folder cannot go on.
+
+    Raises:
+        RunError: What all its runs share is not the same; the difference is named.
+    """
     now = {"terms": _fixed(to_plain(terms)), "settings": shared(config)}
-    there = _content(path)
+    there = _content(out / "comparison.json")
     # A folder from before may name settings that are known by now to make no difference.
     then = _compared(settings.completed(there["settings"], now["settings"]))
     before = {"terms": _fixed(there["terms"]), "settings": then}
@@ -195,14 +207,25 @@ def remember(out: Path, terms: Terms, config: RunConfig) -> bool:
             f"{out} holds a comparison on other terms ({shown}). Choose another --out; models, "
             "genotypes and seeds may be added, what all runs share may not change."
         )
-    if ranks.here().is_first:
-        runs.write_json(path, content)
-    return False
 
 
 def forget(out: Path) -> None:
     """Take back the terms of a comparison that could not begin, so that others can be tried."""
     (out / "comparison.json").unlink(missing_ok=True)
+
+
+def as_begun(config: RunConfig) -> RunConfig:
+    """Settings in which the videos are called as the folder calls them, where it means the same.
+
+    `videos/`, `./videos` and the absolute path are one; what was begun with a relative path keeps
+    it, so that it can be moved together with its videos.
+    """
+    path = Path(config.out) / "comparison.json"
+    if not (config.data and path.exists()):
+        return config
+    before: str = _content(path)["settings"]["data"]
+    same = bool(before) and Path(before).resolve() == Path(config.data).resolve()
+    return replace(config, data=before) if same else config
 
 
 def shared(config: RunConfig) -> dict[str, Any]:
