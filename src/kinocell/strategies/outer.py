@@ -12,7 +12,7 @@ With one unrolled step  w' = w - step * dL_train/dw (w, alpha)  the gradient is
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 import torch
@@ -101,11 +101,24 @@ def _mixed_product(
     return difference / (2 * radius)
 
 
-def _full_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Whatever the caller computes in: in half precision the difference would be noise."""
-    if not torch.amp.is_autocast_available(device.type):
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, enabled=False)
+@contextlib.contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    """Whatever the caller computes in: in fewer digits the difference would be noise.
+
+    Neither autocast nor TF32, which PyTorch takes for convolutions on a GPU even where all numbers
+    are fp32: its 10 bits leave the second-order term an error of a quarter, fp32 one of 1 %. By
+    operator, which is what the kernels read; PyTorch's older `allow_tf32` follows.
+    """
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    products = torch.backends.cuda.matmul
+    before = convolutions.fp32_precision, products.fp32_precision
+    convolutions.fp32_precision = products.fp32_precision = "ieee"
+    known = torch.amp.is_autocast_available(device.type)
+    try:
+        with torch.autocast(device.type, enabled=False) if known else contextlib.nullcontext():
+            yield
+    finally:
+        convolutions.fp32_precision, products.fp32_precision = before
 
 
 def _gradient_of_alphas(loss: Loss, weights: Weights, alphas: Tensor) -> Tensor:
