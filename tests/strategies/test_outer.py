@@ -18,6 +18,7 @@ from kinocell.space.supernet import SuperNet
 from kinocell.space.wiring import SearchSpace
 from kinocell.strategies.outer import Loss, Method, outer_gradient
 from kinocell.strategies.relax import softmax
+from tests.calls import Calls
 
 STEP = 0.5
 
@@ -262,3 +263,45 @@ def test_difference_passes_compute_in_whole_fp32_and_nothing_else_does(fails: bo
     assert torch.backends.cudnn.allow_tf32
     assert torch.backends.cuda.matmul.allow_tf32
     assert torch.backends.cudnn.enabled
+
+
+# --- what a GPU is told to do ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("with_drift", [False, True])
+def test_number_of_calls_of_finite_does_not_grow_with_the_number_of_weights(
+    with_drift: bool,
+) -> None:
+    """A search network has hundreds of weights; a loss of all in one keeps its own calls few."""
+
+    def loss(weights: Mapping[str, Tensor], alphas: Tensor) -> Tensor:
+        flat = torch.cat([weight.flatten() for weight in weights.values()])
+        return flat.square().sum() * alphas.sum()
+
+    counts = []
+    for number in (3, 30):
+        weights = {str(place): torch.ones(2, 3) for place in range(number)}
+        drift = {name: torch.ones(2, 3) for name in weights} if with_drift else None
+        with Calls() as calls:
+            outer_gradient(
+                loss, loss, weights, torch.ones(2, 2), step=0.1, method="finite", drift=drift
+            )
+        counts.append(len(calls.names))
+    assert counts[0] == counts[1]
+
+
+def test_inner_gradient_of_finite_does_not_reach_alpha() -> None:
+    """Nobody asks for that: a captured backward pass would compute it in every step."""
+    problem, learned = Smooth(), []
+
+    def train(weights: Mapping[str, Tensor], alphas: Tensor) -> Tensor:
+        learned.append((weights["first"].requires_grad, alphas.requires_grad))
+        return problem.loss(problem.train)(weights, alphas)
+
+    methods: list[Method] = ["finite", "exact"]
+    for method in methods:
+        outer_gradient(
+            train, problem.loss(problem.valid), problem.weights, problem.alphas,
+            step=STEP, method=method,
+        )  # fmt: skip
+    assert learned == [(True, False), (False, True), (False, True), (True, True)]
