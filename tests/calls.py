@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+COPIES = (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
+
 
 class Calls(TorchDispatchMode):
     """Notes the calls inside the block; views, which compute nothing, are left out.
@@ -27,17 +29,14 @@ class Calls(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        on_device = [tensor.device.type != "cpu" for tensor in given]
-        if func is torch.ops.aten._local_scalar_dense.default and any(on_device):
+        devices = {tensor.device.type for tensor in given}
+        if func is torch.ops.aten._local_scalar_dense.default and devices != {"cpu"}:
             self.waits.append(str(func))
         result = func(*args, **kwargs)
         if not func.is_view:
             self.names.append(str(func))
-        if func is torch.ops.aten._to_copy.default:
-            between = given[0].device != result.device
-        else:
-            between = func is torch.ops.aten.copy_.default and given[0].device != given[1].device
-        asynchronous = kwargs.get("non_blocking") or args[2:3] == (True,)
-        if between and not asynchronous:
+        between = func in COPIES and len(devices | {result.device.type}) > 1
+        # The last argument of a copy in place, by number; else by name.
+        if between and not (kwargs.get("non_blocking") or args[-1] is True):
             self.waits.append(f"{func} {tuple(result.shape)}")
         return result
