@@ -29,6 +29,7 @@ from kinocell.space.layers import Norm, batch_norm
 from kinocell.space.ops import OPS, Builder, Mid
 from kinocell.space.wiring import SearchSpace, edges
 from kinocell.stages import search_state, search_step
+from kinocell.stages.guards import largest
 from kinocell.stages.search import search, search_epochs
 from kinocell.strategies.outer import Loss, Weights, outer_gradient
 from kinocell.strategies.relax import softmax
@@ -495,6 +496,28 @@ def test_search_that_looks_later_names_the_step_that_was_wrong(tiny: Tiny, tmp_p
         search(config, strategy=Strategy(outer_grad=second_is_bad))
     assert len(steps) == 3
     assert not (folder(config) / "checkpoints").exists()
+
+
+@pytest.mark.usefixtures("delayed")
+def test_operator_is_named_although_its_step_has_spoilt_all_weights(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU takes a step without asking whether its gradient is finite."""
+
+    def taken(
+        loss: Tensor, parameters: list[nn.Parameter], optimizer: torch.optim.Optimizer, **_: float
+    ) -> Tensor:
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        steps.append(bool(largest(parameters).isfinite().any()))
+        return loss.detach()
+
+    steps: list[bool] = []
+    monkeypatch.setattr(search_step, "weight_step", taken)
+    with pytest.raises(SearchError, match=r"step 1, on .*Mend the operator 'root', whose output"):
+        next(search_epochs(tiny(tmp_path / "run"), space=own(root=root)))
+    assert not steps[-1]
 
 
 @pytest.mark.usefixtures("delayed")
