@@ -246,6 +246,29 @@ def test_smaller_clips_for_the_search_find_something_else(tiny: Tiny, tmp_path: 
     assert found[0] != found[1]
 
 
+@pytest.mark.parametrize("repeatable", [False, True])
+def test_cudnn_tries_its_algorithms_in_steps_that_need_not_repeat_themselves(
+    repeatable: bool, tiny: Tiny, tmp_path: Path
+) -> None:
+    seen: list[bool] = []
+
+    def noting(
+        train: Loss,
+        valid: Loss,
+        weights: Weights,
+        alphas: Tensor,
+        step: float,
+        drift: Weights | None,
+    ) -> Tensor:
+        seen.append(torch.backends.cudnn.benchmark)
+        return torch.zeros_like(alphas)
+
+    config = tiny(tmp_path / "run", search={"epochs": 1}, deterministic=repeatable)
+    search(config, strategy=Strategy(outer_grad=noting))
+    assert seen == [not repeatable] * 2
+    assert not torch.backends.cudnn.benchmark
+
+
 def test_strategy_of_ones_own_is_asked_in_every_step(tiny: Tiny, tmp_path: Path) -> None:
     steps: list[float] = []
 
