@@ -17,18 +17,21 @@ import torch
 from numpy.typing import NDArray
 
 from kinocell.config import AugmentConfig, ClipsConfig
+from kinocell.data import augmentation
 from kinocell.data import clips as rooms
 from kinocell.data.augmentation import COLUMNS
-from kinocell.data.clips import Batch, Prepared, as_input, open_prepared, training_input
+from kinocell.data.clips import Batch, Cuts, Prepared, as_input, open_prepared, training_input
 from kinocell.data.clips import training_batches as training
 from kinocell.data.encoding import encode_frames
 from kinocell.data.frames import FrameStore, StoreSettings
 from kinocell.data.jobs import TrainingJob, clip_indices, clip_tensor, num_clip_frames, random_cut
 from kinocell.data.loading import StartMethod, made_here
 from kinocell.data.manifest import from_names
+from kinocell.data.randaugment import OPERATIONS
 from kinocell.data.store_writer import StoreWriter
 from kinocell.data.watched import WatchedFrames
 from kinocell.errors import RunError, StoreError
+from tests.calls import Calls
 
 # Python warns of any fork beside threads; the loader's processes touch none of the parent's.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -529,3 +532,35 @@ def test_minus_one_worker_leaves_a_core_free(monkeypatch: pytest.MonkeyPatch) ->
         assert rooms.loader_workers(-1) == workers
         assert rooms.loader_workers(-1, gpu=True) == min(cores - 1, 8)
     assert rooms.loader_workers(5) == 5
+
+
+# --- on a GPU ----------------------------------------------------------------------------------
+
+
+def test_nothing_that_is_done_to_a_batch_stops_a_gpu() -> None:
+    """All that can be cut and varied, on a device that is none: questions would be refused."""
+    everything = AugmentConfig(
+        brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, randaugment_ops=2, erase=0.5,
+        mixup=0.2, cutmix=1.0,
+    )  # fmt: skip
+    num = 128
+    draws = np.stack([augmentation.draws([0, clip], everything) for clip in range(num)])
+    operations = draws[:, COLUMNS.index("operation_0")] * len(OPERATIONS)
+    assert len(set(operations.astype(int))) == len(OPERATIONS)
+    batch = Batch(
+        clips=torch.zeros(num, 2, 12, 16, 3, dtype=torch.uint8).permute(0, 4, 1, 2, 3),
+        labels=torch.zeros(num, dtype=torch.int64),
+        rows=torch.zeros(num, dtype=torch.int64),
+        cuts=Cuts(
+            boxes=torch.tensor([[0, 0, 8, 8]]).repeat(num, 1),
+            mirrored=torch.zeros(num, dtype=torch.bool),
+            size_px=6,
+        ),
+        draws=torch.from_numpy(draws),
+    )
+    with Calls() as calls:
+        inputs, targets = training_input(
+            batch, ClipsConfig(), everything, num_classes=5, device=torch.device("meta")
+        )
+    assert (inputs.device.type, targets.device.type) == ("meta", "meta")
+    assert calls.waits == []

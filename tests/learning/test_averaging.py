@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
-from kinocell.learning.averaging import follow_share, moving_average
+from kinocell.learning.averaging import MovingAverage, follow_share
+from tests.calls import Calls
 
 
 def closed_form(values: list[float], decay: float) -> float:
@@ -23,13 +25,12 @@ def closed_form(values: list[float], decay: float) -> float:
 
 def walked(network: nn.Module, values: list[float], decay: float) -> nn.Module:
     """The average of a network whose parameters and floating buffers take these values."""
-    averaged = moving_average(network, decay)
+    averaged = MovingAverage(network, decay)
     for value in values:
         with torch.no_grad():
             for tensor in [*network.parameters(), *network.buffers()]:
                 tensor.fill_(value if tensor.is_floating_point() else round(value * 10))
         averaged.update_parameters(network)
-    assert isinstance(averaged.module, nn.Module)
     return averaged.module
 
 
@@ -79,14 +80,14 @@ def test_average_of_a_saved_state_goes_on_to_the_bit() -> None:
 
     generator = torch.Generator().manual_seed(0)
     network = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
-    whole = moving_average(network, 0.99)
+    whole = MovingAverage(network, 0.99)
     for number in range(6):
         step(number)
         whole.update_parameters(network)
         if number == 2:
             halted = {name: value.clone() for name, value in whole.state_dict().items()}
     generator.manual_seed(0)
-    resumed = moving_average(network, 0.99)
+    resumed = MovingAverage(network, 0.99)
     for number in range(6):
         step(number)
         if number == 2:
@@ -95,3 +96,30 @@ def test_average_of_a_saved_state_goes_on_to_the_bit() -> None:
             resumed.update_parameters(network)
     found, wanted = resumed.state_dict(), whole.state_dict()
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_average_of_weights_on_a_gpu_never_stops_it_and_takes_few_calls() -> None:
+    counts = []
+    for number in (3, 30):
+        layers = [nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)) for _ in range(number)]
+        network = nn.Sequential(*layers).to("meta")
+        averaged = MovingAverage(network, 0.9)
+        averaged.update_parameters(network)
+        with Calls() as calls:
+            averaged.update_parameters(network)
+        assert calls.waits == []
+        counts.append(len(calls.names))
+    assert counts[0] == counts[1]
+
+
+def test_its_state_is_that_of_pytorchs_average_and_both_go_on_alike() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    ours = MovingAverage(network, 0.9)
+    theirs = AveragedModel(network, use_buffers=True)
+    for average in (ours, theirs):
+        average.update_parameters(network)
+    found, wanted = ours.state_dict(), theirs.state_dict()
+    assert list(found) == list(wanted)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    ours.load_state_dict(wanted)
+    assert ours.n_averaged == 1

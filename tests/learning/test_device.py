@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kinocell.errors import ConfigError
-from kinocell.learning.device import choose_device, deterministic, device_name
+from kinocell.learning.device import choose_device, deterministic, device_name, tried_out
 
 
 def test_cpu_is_always_there() -> None:
@@ -43,6 +43,24 @@ def test_pytorchs_settings_are_put_back_behind_a_deterministic_block() -> None:
     assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == before
     with deterministic(False):
         assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_setting_of_cudnn_is_put_back_behind_what_is_tried_out(
+    before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cudnn = torch.backends.cudnn
+    monkeypatch.setattr(cudnn, "benchmark", before)
+    seen = []
+    with tried_out(True):
+        seen.append(cudnn.benchmark)
+        with deterministic(True):
+            seen.append(cudnn.benchmark)
+    with tried_out(False):
+        seen.append(cudnn.benchmark)
+    with pytest.raises(ZeroDivisionError), tried_out(True):
+        raise ZeroDivisionError
+    assert [*seen, cudnn.benchmark] == [True, False, before, before]
 
 
 def test_operation_that_cannot_repeat_itself_is_named() -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from kinocell.learning import optim
+from tests.calls import Calls
 
 
 def test_cosine_goes_from_start_over_the_mean_to_the_end() -> None:
@@ -76,6 +77,30 @@ def test_drift_is_what_the_next_step_adds_to_the_gradient(steps_before: int) -> 
     weight.grad = gradient
     optimizer.step()
     assert torch.allclose(weight.detach(), expected, atol=1e-14)
+
+
+def test_drift_of_many_weights_takes_as_many_calls_as_that_of_few() -> None:
+    counts = []
+    for number in (3, 30):
+        weights = {str(place): nn.Parameter(torch.ones(2)) for place in range(number)}
+        optimizer = optim.sgd(weights.values(), learning_rate=0.1, momentum=0.9, decay=0.03)
+        for weight in weights.values():
+            optimizer.state[weight]["momentum_buffer"] = torch.ones(2)
+        with Calls() as calls:
+            optim.optimizer_drift(optimizer, weights)
+        counts.append(len(calls.names))
+    assert counts[0] == counts[1]
+
+
+def test_weights_that_have_had_no_gradient_yet_drift_by_their_decay_alone() -> None:
+    moved, still = (nn.Parameter(torch.ones(2)) for _ in range(2))
+    optimizer = optim.sgd([moved, still], learning_rate=0.1, momentum=0.5, decay=0.25)
+    optimizer.state[moved]["momentum_buffer"] = torch.full((2,), 3.0)
+    drift = optim.optimizer_drift(optimizer, {"moved": moved, "still": still})
+    assert {name: value.tolist() for name, value in drift.items()} == {
+        "moved": [1.75, 1.75],
+        "still": [0.25, 0.25],
+    }
 
 
 def test_drift_changes_neither_weights_nor_momentum() -> None:

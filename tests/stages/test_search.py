@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +17,25 @@ from torch import Tensor, nn
 
 from kinocell import runs
 from kinocell.config import RunConfig
-from kinocell.data.clips import open_prepared
+from kinocell.data.clips import open_prepared, training_batches
 from kinocell.data.cuts import halves
 from kinocell.data.frames import FrameStore
 from kinocell.errors import ConfigError, RunError, SearchError
 from kinocell.learning.later import Later
+from kinocell.locks import only_run
 from kinocell.space.derivation import derive_genotype
 from kinocell.space.genotype import Genotype
 from kinocell.space.layers import Norm, batch_norm
 from kinocell.space.ops import OPS, Builder, Mid
 from kinocell.space.wiring import SearchSpace, edges
-from kinocell.stages import search_state
+from kinocell.stages import search_state, search_step
+from kinocell.stages.guards import largest
 from kinocell.stages.search import search, search_epochs
 from kinocell.strategies.outer import Loss, Weights, outer_gradient
 from kinocell.strategies.relax import softmax
 from kinocell.strategies.strategy import Strategy
 from kinocell.strategies.table import STRATEGIES
+from tests.calls import Calls
 
 Tiny = Callable[..., RunConfig]
 Outcome = Callable[[Path], dict[str, Any]]
@@ -240,6 +244,29 @@ def test_smaller_clips_for_the_search_find_something_else(tiny: Tiny, tmp_path: 
         )
         found += [epoch.metrics["train_loss"] for epoch in search_epochs(config)]
     assert found[0] != found[1]
+
+
+@pytest.mark.parametrize("repeatable", [False, True])
+def test_cudnn_tries_its_algorithms_in_steps_that_need_not_repeat_themselves(
+    repeatable: bool, tiny: Tiny, tmp_path: Path
+) -> None:
+    seen: list[bool] = []
+
+    def noting(
+        train: Loss,
+        valid: Loss,
+        weights: Weights,
+        alphas: Tensor,
+        step: float,
+        drift: Weights | None,
+    ) -> Tensor:
+        seen.append(torch.backends.cudnn.benchmark)
+        return torch.zeros_like(alphas)
+
+    config = tiny(tmp_path / "run", search={"epochs": 1}, deterministic=repeatable)
+    search(config, strategy=Strategy(outer_grad=noting))
+    assert seen == [not repeatable] * 2
+    assert not torch.backends.cudnn.benchmark
 
 
 def test_strategy_of_ones_own_is_asked_in_every_step(tiny: Tiny, tmp_path: Path) -> None:
@@ -492,3 +519,47 @@ def test_search_that_looks_later_names_the_step_that_was_wrong(tiny: Tiny, tmp_p
         search(config, strategy=Strategy(outer_grad=second_is_bad))
     assert len(steps) == 3
     assert not (folder(config) / "checkpoints").exists()
+
+
+@pytest.mark.usefixtures("delayed")
+def test_operator_is_named_although_its_step_has_spoilt_all_weights(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU takes a step without asking whether its gradient is finite."""
+
+    def taken(
+        loss: Tensor, parameters: list[nn.Parameter], optimizer: torch.optim.Optimizer, **_: float
+    ) -> Tensor:
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        steps.append(bool(largest(parameters).isfinite().any()))
+        return loss.detach()
+
+    steps: list[bool] = []
+    monkeypatch.setattr(search_step, "weight_step", taken)
+    with pytest.raises(SearchError, match=r"step 1, on .*Mend the operator 'root', whose output"):
+        next(search_epochs(tiny(tmp_path / "run"), space=own(root=root)))
+    assert not steps[-1]
+
+
+@pytest.mark.usefixtures("delayed")
+def test_step_and_test_pass_never_stop_a_gpu(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a device that computes nothing and refuses every question."""
+    monkeypatch.setattr(search_state, "choose_device", lambda _: torch.device("meta"))
+    monkeypatch.setattr(search_step, "autocast", lambda *_: contextlib.nullcontext())
+    config = tiny(tmp_path / "run")
+    prepared = open_prepared(config.prepared)
+    with only_run(tmp_path) as lock:
+        state = search_state.fresh(config, prepared, None, None, lock)
+        one, other = islice(
+            training_batches(prepared, state.weight_rows, config.clips, batch_size=4, seed=0), 2
+        )
+        search_step.step(state, one, other)
+        with Calls() as calls:  # the second one, which has momentum
+            search_step.step(state, one, other)
+            search_step.seen(state, other)
+    assert len(calls.names) > 500
+    assert calls.waits == []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,16 @@ import safetensors.torch
 import torch
 
 from kinocell import runs
-from kinocell.config import RunConfig
-from kinocell.data.clips import open_prepared
+from kinocell.config import AugmentConfig, RunConfig
+from kinocell.data.clips import open_prepared, training_batches
 from kinocell.errors import GenotypeError, RunError, SearchError
 from kinocell.learning.later import Later
+from kinocell.locks import only_run
 from kinocell.space.genotype import Genotype, Kept
-from kinocell.stages import train_state
+from kinocell.space.ops import OPS
+from kinocell.stages import train_state, train_step
 from kinocell.stages.train import train, train_epochs
+from tests.calls import Calls
 from tests.modules import MODULE
 
 Tiny = Callable[..., RunConfig]
@@ -280,3 +285,31 @@ def test_training_that_looks_at_its_numbers_later_is_the_same_training(
     genotype = Genotype.load(Path(tiny_run.out) / "search" / "genotype.json")
     train(config, genotype=genotype)
     assert outcome(Path(config.out) / "train") == outcome(Path(tiny_run.out) / "train")
+
+
+def test_step_and_test_pass_never_stop_a_gpu(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a device that computes nothing and refuses every question."""
+    monkeypatch.setattr(train_state, "Later", lambda delayed: Later(delayed=True))
+    monkeypatch.setattr(train_state, "choose_device", lambda _: torch.device("meta"))
+    monkeypatch.setattr(train_step, "autocast", lambda *_: contextlib.nullcontext())
+    config = replace(
+        tiny(tmp_path / "run", train={"ema": 0.9, "drop_path": 0.5}),
+        augment=AugmentConfig(mixup=0.2, hue=0.1),
+    )
+    prepared = open_prepared(config.prepared)
+    with only_run(tmp_path) as lock:
+        state = train_state.fresh(config, prepared, MODULE, OPS, lock)
+        (batch,) = islice(
+            training_batches(
+                prepared, state.rows, config.clips, batch_size=4, seed=0, augment=config.augment
+            ),
+            1,
+        )
+        train_step.step(state, batch)
+        with Calls() as calls:  # the second one, which has momentum and an average
+            train_step.step(state, batch)
+            train_step.seen(state, batch)
+    assert len(calls.names) > 100
+    assert calls.waits == []

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import Function
 from torch.func import functional_call
 
 from kinocell.learning.optim import optimizer_drift, sgd
@@ -15,6 +18,7 @@ from kinocell.space.supernet import SuperNet
 from kinocell.space.wiring import SearchSpace
 from kinocell.strategies.outer import Loss, Method, outer_gradient
 from kinocell.strategies.relax import softmax
+from tests.calls import Calls
 
 STEP = 0.5
 
@@ -203,3 +207,101 @@ def test_exact_differentiates_through_the_real_supernet() -> None:
     )
     first = outer_gradient(loss, loss, weights, alphas, step=0.05, method="first")
     assert (exact - finite).abs().max() < 0.05 * (exact - first).abs().max()
+
+
+# --- digits ------------------------------------------------------------------------------------
+
+
+def digits() -> tuple[str, str]:
+    """What fp32 stands for in convolutions and in matrix products on a GPU."""
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    return convolutions.fp32_precision, torch.backends.cuda.matmul.fp32_precision
+
+
+@pytest.fixture
+def tf32() -> Iterator[None]:
+    """Allowed in matrix products too; in convolutions it is by default."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    assert digits() == ("tf32", "tf32")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.usefixtures("tf32")
+@pytest.mark.parametrize("fails", [False, True])
+def test_difference_passes_compute_in_whole_fp32_and_nothing_else_does(fails: bool) -> None:
+    """Also where a pass raises, PyTorch's settings are put back."""
+    seen: list[tuple[str, tuple[str, str]]] = []
+
+    class Noted(Function):
+        """Looks at the settings in the backward pass."""
+
+        @staticmethod
+        def forward(_ctx: Any, value: Tensor) -> Tensor:
+            return value.clone()
+
+        @staticmethod
+        def backward(_ctx: Any, gradient: Tensor) -> Tensor:
+            seen.append(("backward", digits()))
+            if fails and len(seen) == 6:
+                raise ZeroDivisionError
+            return gradient
+
+    def loss(weights: Mapping[str, Tensor], alphas: Tensor) -> Tensor:
+        seen.append(("forward", digits()))
+        mixed: Tensor = Noted.apply(weights["w"] * alphas.exp())  # type: ignore[no-untyped-call]
+        return mixed.square().sum()
+
+    weights, alphas = {"w": torch.tensor([1.0, 2.0])}, torch.tensor([0.5, -0.5])
+    with pytest.raises(ZeroDivisionError) if fails else contextlib.nullcontext():
+        outer_gradient(loss, loss, weights, alphas, step=0.1, method="finite")
+    plain, whole = ("tf32", "tf32"), ("ieee", "ieee")
+    passes = [plain, plain, whole] if fails else [plain, plain, whole, whole]
+    assert seen == [(way, kept) for kept in passes for way in ("forward", "backward")]
+    assert digits() == plain
+    assert torch.backends.cudnn.allow_tf32
+    assert torch.backends.cuda.matmul.allow_tf32
+    assert torch.backends.cudnn.enabled
+
+
+# --- what a GPU is told to do ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("with_drift", [False, True])
+def test_number_of_calls_of_finite_does_not_grow_with_the_number_of_weights(
+    with_drift: bool,
+) -> None:
+    """A search network has hundreds of weights; a loss of all in one keeps its own calls few."""
+
+    def loss(weights: Mapping[str, Tensor], alphas: Tensor) -> Tensor:
+        flat = torch.cat([weight.flatten() for weight in weights.values()])
+        return flat.square().sum() * alphas.sum()
+
+    counts = []
+    for number in (3, 30):
+        weights = {str(place): torch.ones(2, 3) for place in range(number)}
+        drift = {name: torch.ones(2, 3) for name in weights} if with_drift else None
+        with Calls() as calls:
+            outer_gradient(
+                loss, loss, weights, torch.ones(2, 2), step=0.1, method="finite", drift=drift
+            )
+        counts.append(len(calls.names))
+    assert counts[0] == counts[1]
+
+
+def test_inner_gradient_of_finite_does_not_reach_alpha() -> None:
+    """Nobody asks for that: a captured backward pass would compute it in every step."""
+    problem, learned = Smooth(), []
+
+    def train(weights: Mapping[str, Tensor], alphas: Tensor) -> Tensor:
+        learned.append((weights["first"].requires_grad, alphas.requires_grad))
+        return problem.loss(problem.train)(weights, alphas)
+
+    methods: list[Method] = ["finite", "exact"]
+    for method in methods:
+        outer_gradient(
+            train, problem.loss(problem.valid), problem.weights, problem.alphas,
+            step=STEP, method=method,
+        )  # fmt: skip
+    assert learned == [(True, False), (False, True), (False, True), (True, True)]

@@ -131,7 +131,7 @@ def mixed(
     )
     laid, laid_targets = mixing.mixup(clips, targets, _column(draws, "mixup"))
     pasted, pasted_targets = mixing.cutmix(clips, targets, boxes)
-    over = over.to(clips.device)
+    over = over.to(clips.device, non_blocking=True)
     return (
         torch.where(over.view(-1, 1, 1, 1, 1), laid, pasted),
         torch.where(over.view(-1, 1), laid_targets, pasted_targets),

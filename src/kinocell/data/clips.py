@@ -152,6 +152,8 @@ def training_input(
 ) -> tuple[Tensor, Tensor]:
     """A batch on the device: what the network sees of it, cut and varied, and its targets.
 
+    All copies, here and in the pieces, are `non_blocking`: a GPU does not stop for them.
+
     Args:
         batch: Of `training_batches`, with the same settings.
         clips: Its input is used.
@@ -169,7 +171,9 @@ def training_input(
         pixels = batch.clips.to(device, non_blocking=True)
     targets = batch.labels.to(device, non_blocking=True)
     if batch.cuts is not None:
-        boxes, mirrored = (t.to(device) for t in (batch.cuts.boxes, batch.cuts.mirrored))
+        boxes, mirrored = (
+            t.to(device, non_blocking=True) for t in (batch.cuts.boxes, batch.cuts.mirrored)
+        )
         pixels = transforms.resized_boxes(pixels, boxes, mirrored, batch.cuts.size_px)
     if batch.draws is not None:
         varied = augmentation.varied(pixels.float(), batch.draws, augment)

@@ -19,7 +19,7 @@ LEVELS = 256
 
 def per_clip(values: Tensor, clips: Tensor) -> Tensor:
     """One number per clip `[N]`, ready to meet the clips `[N, C, T, H, W]`."""
-    return values.to(clips.device, clips.dtype).view(-1, 1, 1, 1, 1)
+    return values.to(clips.device, clips.dtype, non_blocking=True).view(-1, 1, 1, 1, 1)
 
 
 def blend(other: Tensor, clips: Tensor, factors: Tensor) -> Tensor:

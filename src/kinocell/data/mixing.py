@@ -37,7 +37,8 @@ def placed_boxes(
 
 def inside(boxes: Tensor, clips: Tensor) -> Tensor:
     """Which pixels are in the box of their clip: bool `[N, 1, 1, H, W]`."""
-    top, left, height, width = (v.view(-1, 1) for v in boxes.to(clips.device).unbind(1))
+    on_device = boxes.to(clips.device, non_blocking=True)
+    top, left, height, width = (v.view(-1, 1) for v in on_device.unbind(1))
     rows = torch.arange(clips.shape[-2], device=clips.device)
     columns = torch.arange(clips.shape[-1], device=clips.device)
     in_rows = (rows >= top) & (rows < top + height)
@@ -58,7 +59,7 @@ def mixup(clips: Tensor, targets: Tensor, own_shares: Tensor) -> tuple[Tensor, T
         targets: float `[N, K]`.
         own_shares: `[N]`: the weight of the clip itself, 0 to 1.
     """
-    share, own = per_clip(own_shares, clips), own_shares.to(targets).view(-1, 1)
+    share, own = per_clip(own_shares, clips), own_shares.to(targets, non_blocking=True).view(-1, 1)
     return (
         clips * share + clips.roll(1, 0) * (1 - share),
         targets * own + targets.roll(1, 0) * (1 - own),
@@ -76,7 +77,7 @@ def cutmix(clips: Tensor, targets: Tensor, boxes: Tensor) -> tuple[Tensor, Tenso
         boxes: int64 `[N, 4]`.
     """
     area = clips.shape[-2] * clips.shape[-1]
-    pasted = (boxes[:, 2] * boxes[:, 3] / area).to(targets).view(-1, 1)
+    pasted = (boxes[:, 2] * boxes[:, 3] / area).to(targets, non_blocking=True).view(-1, 1)
     return (
         torch.where(inside(boxes, clips), clips.roll(1, 0), clips),
         targets * (1 - pasted) + targets.roll(1, 0) * pasted,

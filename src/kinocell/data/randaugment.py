@@ -38,7 +38,7 @@ def rand_augment(clips: Tensor, operations: Tensor, magnitudes: Tensor) -> Tenso
     table = list(OPERATIONS.values())
     for place in sorted(set(operations.tolist())):
         which = (operations == place).nonzero().flatten()
-        on_device = which.to(clips.device)
+        on_device = which.to(clips.device, non_blocking=True)
         changed[on_device] = table[place](clips[on_device], magnitudes[which])
     return changed
 

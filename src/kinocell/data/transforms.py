@@ -182,7 +182,7 @@ def affine(clips: Tensor, matrices: Tensor) -> Tensor:
     """
     frames = clips.transpose(1, 2)  # [N, T, C, H, W]
     sizes = [len(clips), 1, *clips.shape[-2:]]
-    grid = functional.affine_grid(matrices.to(clips), sizes, align_corners=False)
+    grid = functional.affine_grid(matrices.to(clips, non_blocking=True), sizes, align_corners=False)
     moved = functional.grid_sample(
         frames.flatten(0, 1) - FILL,
         grid.repeat_interleave(frames.shape[1], 0),

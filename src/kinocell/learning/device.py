@@ -85,6 +85,26 @@ def autocast(precision: Precision, device: torch.device) -> torch.autocast:
 
 
 @contextlib.contextmanager
+def tried_out(on: bool) -> Iterator[None]:
+    """On a GPU, let cuDNN try its algorithms on each new shape and keep the fastest.
+
+    For passes whose shapes stay the same. Not for steps that are measured: what is tried may take
+    much more memory than what is kept. PyTorch's setting is put back behind the block; inside,
+    `deterministic` has its way.
+
+    Args:
+        on: Whether to; else PyTorch's setting stays as it is.
+    """
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark
+    cudnn.benchmark = before or on
+    try:
+        yield
+    finally:
+        cudnn.benchmark = before
+
+
+@contextlib.contextmanager
 def deterministic(on: bool) -> Iterator[None]:
     """On a GPU, let the same input give the same bits every time, at the price of speed.
 

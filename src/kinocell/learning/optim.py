@@ -89,11 +89,14 @@ def optimizer_drift(optimizer: torch.optim.SGD, weights: Mapping[str, Tensor]) -
     alpha, so the unrolled step needs the rest as a constant.
     """
     group = optimizer.param_groups[0]
-    drift = {}
-    for name, weight in weights.items():
-        total = group["weight_decay"] * weight.detach()
-        buffer = optimizer.state.get(weight, {}).get("momentum_buffer")
-        if buffer is not None:  # absent before the first step
-            total = total + group["momentum"] * buffer
-        drift[name] = total
+    plain = [weight.detach() for weight in weights.values()]
+    drift = dict(zip(weights, torch._foreach_mul(plain, group["weight_decay"]), strict=True))
+    buffers = {
+        name: buffer
+        for name, weight in weights.items()
+        if (buffer := optimizer.state.get(weight, {}).get("momentum_buffer")) is not None
+    }
+    if buffers:  # absent before the first step
+        momentum = torch._foreach_mul(list(buffers.values()), group["momentum"])
+        torch._foreach_add_([drift[name] for name in buffers], momentum)
     return drift

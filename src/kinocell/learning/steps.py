@@ -37,7 +37,7 @@ def weight_step(
     loss.backward()  # type: ignore[no-untyped-call]
     parallel.average([weight.grad for weight in parameters if weight.grad is not None])
     norm = nn.utils.clip_grad_norm_(parameters, gradient_clip or math.inf)
-    if norm.device.type == "cuda" or bool(torch.isfinite(norm)):
+    if norm.device.type != "cpu" or bool(torch.isfinite(norm)):
         optimizer.step()
     return norm
 

@@ -19,7 +19,7 @@ from kinocell.config import RunConfig
 from kinocell.console import Table, duration, progress, say
 from kinocell.data.clips import Prepared, open_prepared, test_batches
 from kinocell.learning import graphs, parallel
-from kinocell.learning.device import choose_device, deterministic
+from kinocell.learning.device import choose_device, deterministic, tried_out
 from kinocell.learning.draws import HELD_OUT, draws
 from kinocell.learning.metrics import LossAndAccuracy
 from kinocell.locks import only_run
@@ -158,7 +158,8 @@ def _epochs(
 def _epoch(state: SearchState) -> SearchEpoch:
     """What is left to do of one epoch: its steps, the held-out half, its rows, a checkpoint."""
     state.lock.check()
-    with deterministic(state.config.deterministic), whole_steps() as asked:
+    repeatable = state.config.deterministic
+    with tried_out(not repeatable), deterministic(repeatable), whole_steps() as asked:
         _steps(state, asked)
         # The last step may have spoilt the weights: then nothing of this epoch is kept.
         state.check("largest weight", largest([*state.network.parameters(), state.alphas]))

@@ -131,11 +131,13 @@ class SearchState:
         """Operators of one's own whose output on this batch is not finite."""
         if batch is None:
             return []
+        network, space = self.network, self.network.space
+        if not bool(largest(network.parameters()).isfinite().all()):
+            # A GPU has taken the spoilt step already, and such weights make every output so.
+            network = _new_network(self.config, self.prepared, space).to(self.device)
         clips, _ = self.on_device(batch)
-        mixing_weights = torch.full(
-            (len(self.network.space.edges), len(self.network.space.ops)), 1.0, device=self.device
-        )
-        return operators_not_finite(self.network, lambda: self.network(clips, mixing_weights))
+        mixing_weights = torch.full((len(space.edges), len(space.ops)), 1.0, device=self.device)
+        return operators_not_finite(network, lambda: network(clips, mixing_weights))
 
     def on_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What the network sees of a batch, and its labels."""
@@ -177,15 +179,7 @@ def fresh(
     train_rows = prepared.manifest.rows("train")
     weight_rows, alpha_rows = halves(prepared.manifest, train_rows, config.seed)
     generator = torch.Generator().manual_seed(config.seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network = SuperNet(
-            space,
-            len(prepared.manifest.class_names),
-            channels=settings.channels,
-            layers=settings.layers,
-            stem_stride=settings.stem_stride,
-        ).to(device)
+    network = _new_network(config, prepared, space).to(device)
     alphas = initial_alphas(len(space.edges), len(space.ops), generator).to(device)
     alphas.requires_grad_()
     parallel.same_as_first([*network.parameters(), alphas])
@@ -221,6 +215,19 @@ def fresh(
         so_far=SoFar(),
         later=Later(delayed=device.type == "cuda" and parallel.world() == 1),
     )
+
+
+def _new_network(config: RunConfig, prepared: Prepared, space: SearchSpace) -> SuperNet:
+    """The network at the start of a search, on the CPU; a function of the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return SuperNet(
+            space,
+            len(prepared.manifest.class_names),
+            channels=config.search.channels,
+            layers=config.search.layers,
+            stem_stride=config.search.stem_stride,
+        )
 
 
 def _logits(network: SuperNet, weights: Weights, clips: Tensor, mixing_weights: Tensor) -> Tensor:

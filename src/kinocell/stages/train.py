@@ -19,7 +19,7 @@ from kinocell.data.clips import (
     test_batches,
 )
 from kinocell.learning import graphs, parallel
-from kinocell.learning.device import choose_device, deterministic
+from kinocell.learning.device import choose_device, deterministic, tried_out
 from kinocell.learning.draws import draws
 from kinocell.learning.metrics import LossAndAccuracy
 from kinocell.locks import only_run
@@ -150,7 +150,8 @@ def _epochs(
 def _epoch(state: TrainState) -> TrainEpoch:
     """What is left to do of one epoch: its steps, the valid split, its row, a checkpoint."""
     state.lock.check()
-    with deterministic(state.config.deterministic), whole_steps() as asked:
+    repeatable = state.config.deterministic
+    with tried_out(not repeatable), deterministic(repeatable), whole_steps() as asked:
         _steps(state, asked)
         # The last step may have spoilt the weights: then nothing of this epoch is kept.
         state.check("largest weight", largest(state.model.network.parameters()))

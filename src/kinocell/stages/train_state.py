@@ -17,7 +17,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.optim.swa_utils import AveragedModel
 
 from kinocell import runs
 from kinocell.config import RunConfig, to_dict, whole_number
@@ -25,7 +24,7 @@ from kinocell.console import say
 from kinocell.data.clips import Batch, Prepared, training_batches
 from kinocell.data.resident import resident
 from kinocell.learning import graphs, optim, parallel
-from kinocell.learning.averaging import moving_average
+from kinocell.learning.averaging import MovingAverage
 from kinocell.learning.device import choose_device, device_name
 from kinocell.learning.later import Later
 from kinocell.learning.memory import free_bytes
@@ -67,7 +66,7 @@ class TrainState:
     batches: Iterator[Batch]
     batch_size: int
     steps_per_epoch: int
-    averaged: AveragedModel | None = None
+    averaged: MovingAverage | None = None
     """The moving average of the network, where one is kept."""
     trial: bool = False
     """Its steps are measured and then forgotten: nobody asks whether they are good."""
@@ -212,7 +211,7 @@ def fresh(
         batches=iter(()),
         batch_size=batch_size,
         steps_per_epoch=steps_per_epoch(len(rows), batch_size),
-        averaged=moving_average(network, settings.ema) if settings.ema else None,
+        averaged=MovingAverage(network, settings.ema) if settings.ema else None,
         so_far=SoFar(),
         later=Later(delayed=device.type == "cuda" and parallel.world() == 1),
     )

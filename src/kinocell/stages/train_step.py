@@ -39,15 +39,16 @@ def step(state: TrainState, batch: Batch) -> None:
     state.check("gradient of the weights", norm, batch)
     if state.averaged is not None:
         state.averaged.update_parameters(network)
-    labels = batch.labels.to(state.device)
+    labels = batch.labels.to(state.device, non_blocking=True)
     add_of_all(state.so_far.result, (loss, logits, labels), state.later)
 
 
 @torch.no_grad()
 def seen(state: TrainState, batch: Batch) -> Seen:
     """What the network makes of one batch."""
-    network, labels = state.shown.network.eval(), batch.labels.to(state.device)
-    clips = as_input(batch.clips.to(state.device), state.config.clips.input)
+    network = state.shown.network.eval()
+    clips, labels = (t.to(state.device, non_blocking=True) for t in (batch.clips, batch.labels))
+    clips = as_input(clips, state.config.clips.input)
     with autocast(state.config.precision, state.device):
         logits = network(clips)
         loss = F.cross_entropy(logits, labels)
