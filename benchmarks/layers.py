@@ -76,7 +76,10 @@ def _milliseconds(
         start = time.perf_counter()
         both()
         return (time.perf_counter() - start) * 1000
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin, end = (
+        torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        for _ in range(2)
+    )
     begin.record()
     for _ in range(LAUNCHES):
         both()

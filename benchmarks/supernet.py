@@ -250,7 +250,7 @@ def loop_bilevel(
     def backward(batch: Batch, precision: Context = precision) -> Tensor:
         """Gradients of everything; that of alpha."""
         network.zero_grad(set_to_none=True)
-        alphas.grad = None
+        learner.alpha_optimizer.zero_grad(set_to_none=True)
         with precision():
             loss = F.cross_entropy(network(batch[0], softmax(alphas)), batch[1])
         loss.backward()  # type: ignore[no-untyped-call]
@@ -435,7 +435,10 @@ def best_seconds(function: Callable[[], object], device: torch.device) -> float:
         return min(timed(function, device) for _ in range(10))
 
     def turn() -> float:
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin, end = (
+            torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            for _ in range(2)
+        )
         begin.record()
         for _ in range(LAUNCHES):
             function()
