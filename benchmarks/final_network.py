@@ -62,7 +62,7 @@ def step_of(
             loss = F.cross_entropy(network(clips), labels)
         weight_step(loss, parameters, optimizer, gradient_clip=5.0)
         if clips.device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(clips.device)
 
     return step
 

@@ -81,7 +81,7 @@ def passes(case: Case, size: int, device: torch.device) -> Callable[[], None]:
         loss = F.cross_entropy(network(clips, mixing), labels)
         loss.backward()  # type: ignore[no-untyped-call]
         if device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(device)
 
     return both
 
@@ -89,6 +89,8 @@ def passes(case: Case, size: int, device: torch.device) -> Callable[[], None]:
 def measure(batch: int, size: int, repeats: int, device: torch.device) -> list[Case]:
     measured = cases(batch)
     functions = [passes(case, size, device) for case in measured]
+    # The first pass of a process takes memory for good (workspaces of libraries), for all cases.
+    passes(measured[0], size, device)()
     for case, function in zip(measured, functions, strict=True):
         case.peak_bytes = peak_bytes(function, device)
     for _ in range(repeats):

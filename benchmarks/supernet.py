@@ -3,10 +3,13 @@
     python benchmarks/supernet.py                 # forward + backward, and whole bilevel steps
     python benchmarks/supernet.py --batch 16 --size 64 --json supernet.json
     python benchmarks/supernet.py --compile graphs    # and ours captured as graphs
+    python benchmarks/supernet.py --device cuda --precision bf16
 
 The loop is written here the way the public systems write it: a module per connection and operator,
 `sum(w * op(x))`, a full backward pass in the architecture step, weights perturbed in place in turn.
-Both get the same weights and the same clips; their logits are compared before anything is timed.
+Both get the same weights and the same clips; their logits are compared before anything is timed. A
+bilevel step is whole: clipping, SGD for the weights and Adam for alpha, the same for both. On a GPU
+cuDNN tries its kernels for both (`cudnn.benchmark`, which DARTS sets too).
 Times are medians of alternating runs in one process; peak memory is measured in a process of its
 own each. benchmarks/README.md says how to read the table.
 """
@@ -14,6 +17,7 @@ own each. benchmarks/README.md says how to read the table.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import platform
@@ -23,6 +27,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,17 +35,23 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from kinocell.config import SearchConfig
+from kinocell.learning import optim
+from kinocell.learning.device import autocast, device_name
 from kinocell.learning.graphs import Passes, captured
 from kinocell.space.banks import SourceBanks
 from kinocell.space.supernet import SearchModule, SuperNet
 from kinocell.space.wiring import SearchSpace
-from kinocell.strategies.outer import outer_gradient
+from kinocell.strategies.outer import Method, outer_gradient
 from kinocell.strategies.relax import softmax
 
 CLASSES = 101
-STEP = 0.025
+SETTINGS = SearchConfig()
+STEP = SETTINGS.learning_rate
 RADIUS = 0.01
-COPIED_BYTES = 2**28
+START_CALLS = 3
+"""Until graphs replay: one computes as ever, one records, one replays."""
+LAUNCHES = 20
 
 
 class LoopNorm(nn.BatchNorm3d):
@@ -164,10 +175,45 @@ class LoopNet(nn.Module):
 
 
 Batch = tuple[Tensor, Tensor]
+Context = Callable[[], contextlib.AbstractContextManager[object]]
+
+
+class Learner:
+    """Alpha, and what takes a network's steps: clipping and optimizers with a search's settings."""
+
+    def __init__(self, network: nn.Module, alphas: Tensor) -> None:
+        self.parameters = list(network.parameters())
+        self.alphas = alphas.clone().requires_grad_()
+        self.weight_optimizer = optim.sgd(
+            self.parameters,
+            learning_rate=SETTINGS.learning_rate,
+            momentum=SETTINGS.momentum,
+            decay=SETTINGS.weight_decay,
+        )
+        self.alpha_optimizer = optim.alpha_adam(
+            self.alphas,
+            learning_rate=SETTINGS.alpha_learning_rate,
+            decay=SETTINGS.alpha_weight_decay,
+        )
+
+    def alpha_step(self, gradient: Tensor) -> None:
+        self.alphas.grad = gradient
+        self.alpha_optimizer.step()
+
+    def weight_step(self) -> None:
+        """With the gradients that the weights have."""
+        nn.utils.clip_grad_norm_(self.parameters, SETTINGS.gradient_clip)
+        self.weight_optimizer.step()
 
 
 def ours_bilevel(
-    passes: Passes, network: SuperNet, alphas: Tensor, train: Batch, valid: Batch, method: str
+    passes: Passes,
+    network: SuperNet,
+    learner: Learner,
+    train: Batch,
+    valid: Batch,
+    method: Method,
+    precision: Context,
 ) -> None:
     """One whole step as kinocell's search takes it; `passes` are the network, or graphs of it."""
     weights = dict(network.named_parameters())
@@ -178,31 +224,41 @@ def ours_bilevel(
 
         return loss
 
-    outer_gradient(
-        loss_on(train),
-        loss_on(valid),
-        weights,
-        alphas,
-        step=STEP,
-        method=method,  # type: ignore[arg-type]
-    )
+    with precision():
+        gradient = outer_gradient(
+            loss_on(train), loss_on(valid), weights, learner.alphas, step=STEP, method=method
+        )
+    learner.alpha_step(gradient)
     network.zero_grad(set_to_none=True)
-    loss_on(train)(weights, alphas.detach()).backward()  # type: ignore[no-untyped-call]
+    with precision():
+        loss = loss_on(train)(weights, learner.alphas.detach())
+    loss.backward()  # type: ignore[no-untyped-call]
+    learner.weight_step()
 
 
-def loop_bilevel(network: LoopNet, alphas: Tensor, train: Batch, valid: Batch, method: str) -> None:
+def loop_bilevel(
+    network: LoopNet,
+    learner: Learner,
+    train: Batch,
+    valid: Batch,
+    method: Method,
+    precision: Context,
+) -> None:
     """One whole step as the public implementations take it."""
-    alphas = alphas.detach().requires_grad_()
-    parameters = list(network.parameters())
+    alphas, parameters = learner.alphas, learner.parameters
 
-    def backward(batch: Batch) -> None:
+    def backward(batch: Batch, precision: Context = precision) -> Tensor:
+        """Gradients of everything; that of alpha."""
         network.zero_grad(set_to_none=True)
-        alphas.grad = None
-        loss = F.cross_entropy(network(batch[0], softmax(alphas)), batch[1])
+        learner.alpha_optimizer.zero_grad(set_to_none=True)
+        with precision():
+            loss = F.cross_entropy(network(batch[0], softmax(alphas)), batch[1])
         loss.backward()  # type: ignore[no-untyped-call]
+        assert alphas.grad is not None
+        return alphas.grad
 
     if method == "first":
-        backward(valid)
+        gradient = backward(valid)
     else:
         kept = [p.detach().clone() for p in parameters]
         backward(train)
@@ -210,21 +266,26 @@ def loop_bilevel(network: LoopNet, alphas: Tensor, train: Batch, valid: Batch, m
             for p in parameters:
                 assert p.grad is not None
                 p.sub_(p.grad, alpha=STEP)
-        backward(valid)
+        gradient = backward(valid)
         vector = [p.grad.clone() for p in parameters if p.grad is not None]
         radius = RADIUS / torch.cat([v.flatten() for v in vector]).norm()
         with torch.no_grad():
             for p, k in zip(parameters, kept, strict=True):
                 p.copy_(k)
+        sides = []
         for factor in (1.0, -2.0):
             with torch.no_grad():
                 for p, v in zip(parameters, vector, strict=True):
                     p.add_(factor * radius * v)
-            backward(train)
+            # As in ours: the difference of two gradients in half precision would be noise.
+            sides.append(backward(train, contextlib.nullcontext))
         with torch.no_grad():
             for p, v in zip(parameters, vector, strict=True):
                 p.add_(radius * v)
+        gradient = gradient - STEP * (sides[0] - sides[1]) / (2 * radius)
+    learner.alpha_step(gradient)
     backward(train)
+    learner.weight_step()
 
 
 def build(arguments: argparse.Namespace) -> tuple[SuperNet, LoopNet, Tensor, Batch, Batch]:
@@ -253,10 +314,17 @@ def cases(arguments: argparse.Namespace) -> dict[str, dict[str, Callable[[], Non
         logits: Tensor = functional_call(ours, dict(weights), (clips, mixing))
         return logits
 
+    def precision() -> contextlib.AbstractContextManager[object]:
+        # Nothing for fp32: on `meta`, where `counted` runs, there is no autocast.
+        low = arguments.precision == "bf16"
+        return autocast("bf16", device) if low else contextlib.nullcontext()
+
     def both(network: nn.Module, logits: Callable[[Tensor], Tensor]) -> None:
         network.zero_grad(set_to_none=True)
         mixing = softmax(alphas.detach().requires_grad_())
-        F.cross_entropy(logits(mixing), train[1]).backward()  # type: ignore[no-untyped-call]
+        with precision():
+            loss = F.cross_entropy(logits(mixing), train[1])
+        loss.backward()  # type: ignore[no-untyped-call]
 
     weights = dict(ours.named_parameters())
     ways = {"ours": plain}
@@ -268,14 +336,14 @@ def cases(arguments: argparse.Namespace) -> dict[str, dict[str, Callable[[], Non
         },
     }
     found["forward + backward"]["loop"] = partial(both, loop, partial(loop, train[0]))
-    for method in ("first", "finite"):
+    mine, theirs = Learner(ours, alphas), Learner(loop, alphas)
+    methods: tuple[Method, ...] = ("first", "finite")
+    for method in methods:
+        given = (train, valid, method, precision)
         found[f"bilevel, {method}"] = {
-            name: partial(ours_bilevel, way, ours, alphas, train, valid, method)
-            for name, way in ways.items()
+            name: partial(ours_bilevel, way, ours, mine, *given) for name, way in ways.items()
         }
-        found[f"bilevel, {method}"]["loop"] = partial(
-            loop_bilevel, loop, alphas, train, valid, method
-        )
+        found[f"bilevel, {method}"]["loop"] = partial(loop_bilevel, loop, theirs, *given)
     return found
 
 
@@ -288,11 +356,11 @@ def check_sameness(arguments: argparse.Namespace) -> float:
     return float((mine - theirs).abs().max() / theirs.abs().max())
 
 
-def timed(function: Callable[[], object], device: str) -> float:
+def timed(function: Callable[[], object], device: torch.device) -> float:
     start = time.perf_counter()
     function()
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     return time.perf_counter() - start
 
 
@@ -303,15 +371,22 @@ def peak_mib(arguments: argparse.Namespace, case: str, who: str) -> float:
 
 
 def _peak(arguments: argparse.Namespace, case: str, who: str) -> float:
+    # Without `cudnn.benchmark`: trying kernels takes memory that no step needs.
     function = cases(arguments)[case][who]
-    if arguments.device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        function()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    device = torch.device(arguments.device)
+    side = torch.ones(64, 64, device=device)
+    torch.mm(side, side)  # the library's own workspace is not the network's
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        for _ in range(START_CALLS):
+            function()
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
     before = _status_kib("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
-    function()
+    for _ in range(START_CALLS):
+        function()
     return (_status_kib("VmHWM") - before) / 1024
 
 
@@ -328,35 +403,60 @@ class Rates:
     bytes: float
 
 
-def measured_rates(device: str) -> Rates:
-    """The best of matrix products and of convolutions, and of copying large memory."""
-    side, wide = 1024, 64
-    a, b = (torch.randn(side, side, device=device) for _ in range(2))
-    maps = torch.randn(8, wide, 56, 56, device=device).contiguous(memory_format=torch.channels_last)
-    kernel = torch.randn(wide, wide, 3, 3, device=device)
+def measured_rates(device: torch.device, dtype: torch.dtype) -> Rates:
+    """The best of matrix products and of convolutions, and of copying large memory.
+
+    On a GPU all are large enough that it computes and does not wait to be told.
+    """
+    gpu = device.type == "cuda"
+    side, images, wide, height = (8192, 64, 256, 56) if gpu else (1024, 8, 64, 56)
+    copied_bytes = 2**31 if gpu else 2**28
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    maps = torch.randn(images, wide, height, height, device=device, dtype=dtype)
+    maps = maps.contiguous(memory_format=torch.channels_last)
+    kernel = torch.randn(wide, wide, 3, 3, device=device, dtype=dtype)
     conv_flops = 2 * 9 * wide * maps.numel()
-    source = torch.empty(COPIED_BYTES // 4, device=device).normal_()
+    source = torch.empty(copied_bytes // 4, device=device).normal_()
     target = torch.empty_like(source)
-
-    def best(function: Callable[[], object]) -> float:
-        return min(timed(function, device) for _ in range(10))
-
     return Rates(
         flops=max(
-            2 * side**3 / best(lambda: torch.mm(a, b)),
-            conv_flops / best(lambda: F.conv2d(maps, kernel, padding=1)),
+            2 * side**3 / best_seconds(lambda: torch.mm(a, b), device),
+            conv_flops / best_seconds(lambda: F.conv2d(maps, kernel, padding=1), device),
         ),
-        bytes=2 * COPIED_BYTES / best(lambda: target.copy_(source)),  # read and written
+        bytes=2
+        * copied_bytes
+        / best_seconds(lambda: target.copy_(source), device),  # read, written
     )
 
 
-def fewest(arguments: argparse.Namespace, case: str) -> tuple[float, float]:
-    """Operations and bytes that one of our cases cannot do without.
+def best_seconds(function: Callable[[], object], device: torch.device) -> float:
+    """The shortest of ten turns; on a GPU a turn is several launches between two events."""
+    if device.type != "cuda":
+        return min(timed(function, device) for _ in range(10))
 
-    Counted on `meta`, where grouped convolutions are counted as such. The bytes are those that the
-    forward passes leave for the backward passes, written once and read once.
+    def turn() -> float:
+        begin, end = (
+            torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            for _ in range(2)
+        )
+        begin.record()
+        for _ in range(LAUNCHES):
+            function()
+        end.record()
+        end.synchronize()
+        return float(begin.elapsed_time(end)) / 1000 / LAUNCHES
+
+    return min(turn() for _ in range(10))
+
+
+def counted(arguments: argparse.Namespace, case: str) -> tuple[float, float]:
+    """Operations of one of our cases, and the bytes that its forward passes keep for the backward.
+
+    Counted in fp32 on `meta`, where grouped convolutions are counted as such. The bytes are what
+    *our* code keeps, indices of pools included: no implementation has to.
     """
-    there = argparse.Namespace(**{**vars(arguments), "device": "meta", "compile": "off"})
+    changes = {"device": "meta", "compile": "off", "precision": "fp32"}
+    there = argparse.Namespace(**{**vars(arguments), **changes})
     function = cases(there)[case]["ours"]
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -368,7 +468,80 @@ def fewest(arguments: argparse.Namespace, case: str) -> tuple[float, float]:
     counter = FlopCounterMode(display=False)
     with counter, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         function()
-    return counter.get_total_flops(), 2.0 * sum(storage.nbytes() for storage in kept.values())
+    return counter.get_total_flops(), float(sum(storage.nbytes() for storage in kept.values()))
+
+
+def measured(
+    case: str,
+    functions: Mapping[str, Callable[[], None]],
+    arguments: argparse.Namespace,
+    rates: Rates,
+) -> dict[str, Any]:
+    """One row: all ways in turns."""
+    device, way = torch.device(arguments.device), arguments.compile
+    first = {
+        who: sum(timed(function, device) for _ in range(START_CALLS if who == way else 1))
+        for who, function in functions.items()
+    }
+    seconds: dict[str, list[float]] = {who: [] for who in functions}
+    for _ in range(arguments.repeats):
+        for who, function in functions.items():
+            seconds[who].append(timed(function, device))
+    medians = {who: statistics.median(values) for who, values in seconds.items()}
+    peaks = {who: peak_mib(arguments, case, who) for who in functions}
+    flops, kept_bytes = counted(arguments, case)
+    floor = flops / rates.flops
+
+    def faster(who: str, than: str) -> float:
+        pairs = zip(seconds[than], seconds[who], strict=True)
+        return statistics.median(other / own for other, own in pairs)
+
+    row = {
+        "case": case,
+        "ours_ms": medians["ours"] * 1000,
+        "loop_ms": medians["loop"] * 1000,
+        "faster": faster("ours", "loop"),
+        "ours_mib": peaks["ours"],
+        "loop_mib": peaks["loop"],
+        "memory": peaks["ours"] / peaks["loop"],
+        "gflop": flops / 1e9,
+        "floor_ms": floor * 1000,
+        "above_floor": medians["ours"] / floor,
+        "kept_gigabytes": kept_bytes / 1e9,
+        "kept_ms": 2 * kept_bytes / rates.bytes * 1000,  # written and read
+    }
+    if way != "off":
+        row |= {
+            f"{way}_ms": medians[way] * 1000,
+            f"{way}_mib": peaks[way],
+            f"{way}_first_seconds": first[way],
+            f"{way}_faster": faster(way, "ours"),
+            f"{way}_faster_than_loop": faster(way, "loop"),
+        }
+    return row
+
+
+def say(row: Mapping[str, Any], way: str) -> None:
+    """A row, for people."""
+    print(
+        f"{row['case']:20} ours {row['ours_ms']:7.0f} ms  loop {row['loop_ms']:7.0f} ms  "
+        f"{row['faster']:.2f}x faster  peak {row['ours_mib']:.0f} / {row['loop_mib']:.0f} MiB "
+        f"= {row['memory']:.2f}"
+    )
+    print(
+        f"{'':20} floor {row['floor_ms']:6.2f} ms for {row['gflop']:.1f} GFLOP, ours "
+        f"{row['above_floor']:.1f} times that; {row['kept_gigabytes']:.2f} GB kept for backward "
+        f"passes, written and read in {row['kept_ms']:.2f} ms",
+        flush=True,
+    )
+    if way != "off":
+        print(
+            f"{'':20} {way} {row[f'{way}_ms']:.0f} ms, {row[f'{way}_faster']:.2f}x as fast as "
+            f"ours without, {row[f'{way}_faster_than_loop']:.2f}x as fast as the loop; the first "
+            f"{START_CALLS} steps {row[f'{way}_first_seconds']:.0f} s, peak "
+            f"{row[f'{way}_mib']:.0f} MiB with capturing",
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -379,6 +552,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--compile", choices=("off", "graphs", "fused"), default="off")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -386,68 +560,23 @@ def main() -> None:
     print(f"same numbers: logits differ by {difference:.1e} (float64)")
     if difference > 1e-9:
         raise SystemExit("The two networks do not compute the same; nothing is timed.")
-    rates = measured_rates(arguments.device)
+    device = torch.device(arguments.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.benchmark = True  # as the public implementations do; for all ways
+    rates = measured_rates(
+        device, torch.bfloat16 if arguments.precision == "bf16" else torch.float32
+    )
     print(f"this device: {rates.flops / 1e9:.0f} GFLOP/s, copies {rates.bytes / 1e9:.1f} GB/s")
     rows = []
     for case, functions in cases(arguments).items():
-        first = {who: timed(function, arguments.device) for who, function in functions.items()}
-        seconds: dict[str, list[float]] = {who: [] for who in functions}
-        for _ in range(arguments.repeats):
-            for who, function in functions.items():
-                seconds[who].append(timed(function, arguments.device))
-        medians = {who: statistics.median(values) for who, values in seconds.items()}
-        ratios = [a / b for a, b in zip(seconds["loop"], seconds["ours"], strict=True)]
-        peaks = {who: peak_mib(arguments, case, who) for who in functions}
-        flops, moved = fewest(arguments, case)
-        floor = max(flops / rates.flops, moved / rates.bytes)
-        row = {
-            "case": case,
-            "ours_ms": medians["ours"] * 1000,
-            "loop_ms": medians["loop"] * 1000,
-            "faster": statistics.median(ratios),
-            "ours_mib": peaks["ours"],
-            "loop_mib": peaks["loop"],
-            "memory": peaks["ours"] / peaks["loop"],
-            "gflop": flops / 1e9,
-            "gigabytes": moved / 1e9,
-            "floor_ms": floor * 1000,
-            "above_floor": medians["ours"] / floor,
-        }
-        rows.append(row)
-        if arguments.compile != "off":
-            who = arguments.compile
-            row |= {
-                f"{who}_ms": medians[who] * 1000,
-                f"{who}_mib": peaks[who],
-                f"{who}_first_seconds": first[who],
-                f"{who}_faster": statistics.median(
-                    a / b for a, b in zip(seconds["ours"], seconds[who], strict=True)
-                ),
-            }
-        print(
-            f"{case:20} ours {row['ours_ms']:7.0f} ms  loop {row['loop_ms']:7.0f} ms  "
-            f"{row['faster']:.2f}x faster  peak {row['ours_mib']:.0f} / {row['loop_mib']:.0f} MiB "
-            f"= {row['memory']:.2f}",
-            flush=True,
-        )
-        print(
-            f"{'':20} floor {row['floor_ms']:6.0f} ms, ours {row['above_floor']:.1f} times that: "
-            f"{row['gflop']:.1f} GFLOP take {flops / rates.flops * 1000:.0f} ms, "
-            f"{row['gigabytes']:.2f} GB take {moved / rates.bytes * 1000:.0f} ms",
-            flush=True,
-        )
-        if arguments.compile != "off":
-            who = arguments.compile
-            print(
-                f"{'':20} {who} {row[f'{who}_ms']:.0f} ms, {row[f'{who}_faster']:.2f}x as fast as "
-                f"ours without; the first step {row[f'{who}_first_seconds']:.0f} s, peak "
-                f"{row[f'{who}_mib']:.0f} MiB with capturing",
-                flush=True,
-            )
+        rows.append(measured(case, functions, arguments, rates))
+        say(rows[-1], arguments.compile)
     if arguments.json:
         result = {
             "settings": {k: str(v) for k, v in vars(arguments).items()},
             "platform": platform.platform(),
+            "device": device_name(device),
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
             "gflop_per_second": rates.flops / 1e9,

@@ -26,6 +26,7 @@ from kinocell.errors import (
     SaidElsewhereError,
     SearchError,
     did_you_mean,
+    is_out_of_memory,
 )
 from kinocell.options import Option, UsageError
 from kinocell.verbs import VERBS, Verb
@@ -73,7 +74,7 @@ def _main(typed: list[str]) -> int:
         if debug:
             traceback.print_exc()
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         failure, code = OUT_OF_MEMORY, FAILED
         if debug:
@@ -87,12 +88,6 @@ def _main(typed: list[str]) -> int:
     who = "kinocell" if here.is_first else f"kinocell (rank {here.number})"
     say(f"{who}: {failure}", of_any_rank=not alike)
     return code
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Torch raises a RuntimeError on the CPU, and on a GPU one of its own kind."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text
 
 
 def _dispatch(typed: list[str]) -> int:

@@ -143,7 +143,8 @@ class SearchConfig:
     """Passes over the smaller half of the training videos."""
 
     batch_size: int | Literal["auto"] = 16
-    """Clips in each of the two batches of one step; auto takes the most that fit into memory."""
+    """Clips in each of the two batches of one step; auto takes the most that fit into memory, at
+    most 256 and an eighth of the smaller half of the videos."""
 
     channels: int = 4
     """Channels of the search network's first layer."""
@@ -203,7 +204,8 @@ class TrainConfig:
     """Passes over the training videos."""
 
     batch_size: int | Literal["auto"] = 72
-    """Clips in a batch; auto takes the most that fit into memory."""
+    """Clips in a batch; auto takes the most that fit into memory, at most 256 and an eighth of
+    the videos."""
 
     channels: int = 8
     """Channels of the first layer."""

@@ -103,6 +103,12 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Torch raises a RuntimeError on the CPU, and on a GPU one of its own kind."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text
+
+
 def did_you_mean(name: str, names: list[str]) -> str:
     """`" Did you mean 'x'?"` for the closest of `names`, capitals or not, or an empty string."""
     plain = {known.casefold(): known for known in names}

@@ -94,14 +94,29 @@ def resident(
     Raises:
         ConfigError: "on", and they do not fit, or have several sizes, or the device is no GPU.
     """
-    if mode == "off":
+    size = resident_bytes(store, rows, device, mode=mode, free_bytes=free_bytes)
+    if not size:
         return None
+    say(f"frames: {size_text(size)} are loaded into the memory of {device}")
+    return loaded(store, rows, device)
+
+
+def resident_bytes(
+    store: FrameStore | FileFrames,
+    rows: NDArray[np.int64],
+    device: torch.device,
+    *,
+    mode: Literal["auto", "on", "off"],
+    free_bytes: int | None,
+) -> int:
+    """What the frames take that `resident` would load, with the same arguments and errors."""
+    if mode == "off":
+        return 0
     if why_not := _obstacle(store, rows, device, free_bytes):
         if mode == "on":
             raise ConfigError(f"resident is on, but {why_not}. Use --resident auto.")
-        return None
-    say(f"frames: {size_text(_size(store, rows))} are loaded into the memory of {device}")
-    return loaded(store, rows, device)
+        return 0
+    return _size(store, rows)
 
 
 def _obstacle(

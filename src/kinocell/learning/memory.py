@@ -51,6 +51,16 @@ class LivingBytes(TorchDispatchMode):
             self._living[key] = weakref.ref(storage, partial(self._forget, key, size))
         return result
 
+    def peaks(self, functions: Iterable[Callable[[], object]]) -> list[int]:
+        """Call one after the other; the peak within each, with what those before it left."""
+        peaks = []
+        for function in functions:
+            self.peak = self.now
+            with self:
+                function()
+            peaks.append(self.peak)
+        return peaks
+
     def _forget(self, key: int, size: int, _: object) -> None:
         del self._living[key]
         self.now -= size
@@ -71,17 +81,25 @@ def peak_bytes(function: Callable[[], object], device: torch.device) -> int:
     On a GPU as its allocator counts it; on a CPU the bytes of all tensors that live at once, which
     is the same on every machine.
     """
+    return peaks_bytes([function], device)[0]
+
+
+def peaks_bytes(functions: Iterable[Callable[[], object]], device: torch.device) -> list[int]:
+    """The same for each of some functions, which run one after the other.
+
+    All beside what is taken before the first one, so that what one leaves behind (an optimizer's
+    momentum) counts in the next ones too.
+    """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
         before: int = torch.cuda.memory_allocated(device)
-        function()
-        after: int = torch.cuda.max_memory_allocated(device)
-        return after - before
-    living = LivingBytes()
-    with living:
-        function()
-    return living.peak
+        peaks = []
+        for function in functions:
+            torch.cuda.reset_peak_memory_stats(device)
+            function()
+            peaks.append(torch.cuda.max_memory_allocated(device) - before)
+        return peaks
+    return LivingBytes().peaks(functions)
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -6,8 +6,9 @@ training changes; how a step is done is the business of `search` and `train`.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,21 +16,26 @@ from typing import Literal
 
 import numpy as np
 import torch
+from torch import nn
 
-from kinocell.config import AugmentConfig, ClipsConfig
+from kinocell.config import AugmentConfig, ClipsConfig, RunConfig
 from kinocell.console import duration, progress, say
 from kinocell.data import augmentation
-from kinocell.data.clips import Batch
+from kinocell.data.clips import Batch, Prepared
 from kinocell.data.disk_space import size_text
+from kinocell.data.resident import resident_bytes
 from kinocell.data.sampling import clip_length
-from kinocell.errors import ConfigError, SearchError
+from kinocell.errors import ConfigError, SearchError, is_out_of_memory
 from kinocell.learning import parallel
-from kinocell.learning.memory import free_bytes, peak_bytes
+from kinocell.learning.memory import free_bytes, peaks_bytes
 from kinocell.locks import Lock, only_run
 from kinocell.stages import folders
 
 TRIED_CLIPS = (2, 3)
 """Two batches make a line; one clip alone leaves some networks nothing to normalise with."""
+
+Frames = Callable[[int | None], int]
+"""The bytes of the frames that a run keeps on its device, of so much free memory."""
 
 HEAP = 1.4
 """Memory of a process on a CPU by what its tensors take: scratch space of kernels, and holes in the
@@ -70,29 +76,44 @@ class Trial:
     device: torch.device
     videos: int
     """That an epoch goes through."""
-    step: Callable[[int], object]
-    """Does a whole step with so many clips."""
-    test: Callable[[int], object]
-    """A pass of so many clips without learning."""
+    step: Callable[[int], Callable[[], object]]
+    """Makes so many clips; what it returns does a whole step with them."""
+    test: Callable[[int], Callable[[], object]]
+    """The same for a pass without learning."""
+    weights_bytes: int
+    """Of the networks, which a run has once more."""
+    frames: Frames
+    """That the run loads before its first step."""
 
     def need(self) -> Need:
-        """The memory of a step, from two small ones."""
+        """The memory of a step, from two small ones.
+
+        Raises:
+            SearchError: There is too little for them.
+        """
         few, more = TRIED_CLIPS
         heap = HEAP if self.device.type == "cpu" else 1.0
-        small, large = (
-            heap * peak_bytes(partial(self.step, clips), self.device)
-            for clips in progress(TRIED_CLIPS, label="measure", total=2, unit="steps")
-        )
+        # The very first step makes what stays (momentum, gradients); from then on all are alike.
+        tried = progress((few, few, more), label="measure", total=3, unit="steps")
+        steps = (partial(self._whole_step, clips) for clips in tried)
+        _, small, large = (heap * peak for peak in peaks_bytes(steps, self.device))
         # A step that takes no memory of its own would be a fault of the counting, not a wonder.
         clip_bytes = max((large - small) / (more - few), 1.0)
         return Need(fixed_bytes=max(small - few * clip_bytes, 0.0), clip_bytes=clip_bytes)
 
+    def _whole_step(self, clips: int) -> None:
+        """Its clips counted, which lie in memory as those of a run do."""
+        with _enough_memory(clips, self.verb):
+            self.step(clips)()
 
-def say_before_first_step(trial: Trial, *, clips: int, steps: int, tests: int) -> None:
+
+def say_before_first_step(
+    trial: Callable[[], Trial], *, clips: int, steps: int, tests: int
+) -> None:
     """Measure, and say what all that is left will take.
 
     Args:
-        trial: Is done here.
+        trial: Makes the steps that are measured; nothing of them is left behind.
         clips: Of a batch.
         steps: That are left.
         tests: Batches that are tested until the end.
@@ -102,23 +123,48 @@ def say_before_first_step(trial: Trial, *, clips: int, steps: int, tests: int) -
     """
     if not steps and not tests:
         return
-    memory = check_memory(trial.need(), clips, trial.device, verb=trial.verb)
+    say(_before_first_step(trial(), clips, steps, tests))
+    torch.cuda.empty_cache()  # the allocator keeps the trial's blocks, in sizes of its own
+
+
+def _before_first_step(trial: Trial, clips: int, steps: int, tests: int) -> str:
+    """The sentence; the trial is done here, and gone behind it."""
+    free = free_bytes(trial.device)
+    memory = check_memory(trial.need(), free, clips, verb=trial.verb)
     passes = [(trial.step, steps), (trial.test, tests)]
-    seconds = sum(
-        count * _seconds(partial(function, clips), trial.device)
-        for function, count in progress(passes, label="measure", total=2, unit="steps")
-        if count
-    )
-    say(f"{trial.verb}: {memory}, about {duration(seconds)} of computing")
+    seconds = 0.0
+    for made, count in progress(passes, label="measure", total=2, unit="steps"):
+        if count:
+            with _enough_memory(clips, trial.verb):
+                seconds += count * _seconds(made(clips), trial.device)
+    return f"{trial.verb}: {memory}, about {duration(seconds)} of computing"
 
 
-def check_memory(need: Need, clips: int, device: torch.device, *, verb: str) -> str:
+@contextlib.contextmanager
+def _enough_memory(clips: int, verb: str) -> Iterator[None]:
+    """Around a step that is tried: says what to lower where memory runs out.
+
+    Raises:
+        SearchError: It does.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise SearchError(
+            f"A step of {clips} clips was tried before the first one, and memory ran out. "
+            f"Lower --{verb}.batch-size below {clips}, or {_smaller(verb)}."
+        ) from error
+
+
+def check_memory(need: Need, free: int | None, clips: int, *, verb: str) -> str:
     """Whether a step fits; what it needs, in words.
 
     Args:
         need: Of a step.
+        free: Bytes of the device that may be taken; None where the system does not say.
         clips: Of its batch.
-        device: Where.
         verb: "search" or "train": whose settings are named.
 
     Returns:
@@ -127,7 +173,7 @@ def check_memory(need: Need, clips: int, device: torch.device, *, verb: str) -> 
     Raises:
         SearchError: It does not; says what to lower, and to what.
     """
-    needed, free = need.bytes(clips), free_bytes(device)
+    needed = need.bytes(clips)
     if free is None:
         return f"about {size_text(needed)} of memory"
     words = f"about {size_text(needed)} of memory ({size_text(free)} are free)"
@@ -143,9 +189,13 @@ def _advice(need: Need, free: float, verb: str) -> str:
     fitting = need.most_clips(DOUBTFUL * free)
     if fitting:
         return f"Lower --{verb}.batch-size to {fitting}, or make clips smaller: --clips.size-px."
+    return f"Not even one clip fits safely: {_smaller(verb)}."
+
+
+def _smaller(verb: str) -> str:
     return (
-        "Not even one clip fits safely: make clips smaller (--clips.size-px, --clips.segments) or "
-        f"the network (--{verb}.channels, --{verb}.layers)."
+        "make clips smaller (--clips.size-px, --clips.segments) or "
+        f"the network (--{verb}.channels, --{verb}.layers)"
     )
 
 
@@ -184,29 +234,36 @@ def decided(
         return number
     check_alone(verb)
     with only_run(folder) as lock:
-        measured = trial(lock)
-        return auto_batch_size(measured, measured.videos)
+        number = auto_batch_size(trial(lock))
+    torch.cuda.empty_cache()
+    return number
 
 
-def auto_batch_size(trial: Trial, videos: int) -> int:
+def auto_batch_size(trial: Trial) -> int:
     """The batch that `--batch-size auto` stands for.
 
     The largest that fits into the free memory with some to spare, at most `AUTO_MOST`, and not so
-    large that an epoch has fewer than `AUTO_STEPS` steps; from 8 clips on a multiple of 8.
+    large that an epoch has fewer than `AUTO_STEPS` steps; from 8 clips on a multiple of 8. What
+    the run takes before its first step (its networks, frames that stay on the device) is not free.
 
     Args:
         trial: Is done here.
-        videos: That an epoch goes through.
 
     Raises:
+        ConfigError: Frames have to stay on the device, and cannot.
         SearchError: Not even one clip fits.
     """
-    need, free = trial.need(), free_bytes(trial.device)
-    limit = min(max(videos // AUTO_STEPS, 1), AUTO_MOST)
-    fitting = limit if free is None else min(limit, need.most_clips(DOUBTFUL * free))
-    if free is not None and fitting < 1:
-        advice = _advice(need, free, trial.verb)
-        raise SearchError(f"{size_text(free)} of memory are free. {advice}")
+    fitting = min(max(trial.videos // AUTO_STEPS, 1), AUTO_MOST)
+    free = free_bytes(trial.device)
+    frames = trial.frames(free)
+    need = trial.need()
+    if free is not None:
+        left = free - frames - trial.weights_bytes
+        fitting = min(fitting, need.most_clips(DOUBTFUL * left))
+        if fitting < 1:
+            of_frames = f", {size_text(frames)} of them for frames (--resident)" if frames else ""
+            advice = _advice(need, left, trial.verb)
+            raise SearchError(f"{size_text(free)} of memory are free{of_frames}. {advice}")
     chosen = fitting // 8 * 8 if fitting >= 8 else fitting
     say(f"{trial.verb}: batches of {chosen} clips")
     return chosen
@@ -222,6 +279,23 @@ def _seconds(function: Callable[[], object], device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - start
+
+
+def weights_bytes(*networks: nn.Module) -> int:
+    """What the weights and the averages of some networks take."""
+    return sum(t.nbytes for each in networks for t in (*each.parameters(), *each.buffers()))
+
+
+def frames_of(config: RunConfig, prepared: Prepared, device: torch.device) -> Frames:
+    """What a run of these settings keeps on the device.
+
+    Raises:
+        ConfigError: When it is called: frames have to stay there, and cannot.
+    """
+    rows = prepared.manifest.rows("train")
+    return lambda free: resident_bytes(
+        prepared.store, rows, device, mode=config.resident, free_bytes=free
+    )
 
 
 def made_up_batch(

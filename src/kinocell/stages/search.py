@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -144,7 +145,7 @@ def _epochs(
         left = config.search.epochs - state.epoch
         if parallel.world() == 1:
             say_before_first_step(
-                in_trial(config, prepared, space, strategy, lock),
+                partial(in_trial, config, prepared, space, strategy, lock),
                 clips=state.batch_size,
                 steps=left * state.steps_per_epoch - state.so_far.step,
                 tests=left * -(-len(state.alpha_rows) // state.batch_size),

@@ -16,7 +16,7 @@ from kinocell.learning.draws import draws
 from kinocell.locks import Lock
 from kinocell.space.wiring import SearchSpace
 from kinocell.stages import estimate, folders, search_step
-from kinocell.stages.estimate import Trial, made_up_batch
+from kinocell.stages.estimate import Trial, frames_of, made_up_batch, weights_bytes
 from kinocell.stages.search_state import fresh
 from kinocell.strategies.strategy import Strategy
 from kinocell.strategies.table import STRATEGIES
@@ -59,13 +59,20 @@ def in_trial(
             size_px=config.search.size_px or config.clips.size_px,
         )
 
-    def step(clips: int) -> None:
+    def step(weight_batch: Batch, alpha_batch: Batch) -> None:
         with deterministic(config.deterministic), draws(config.seed, 0, state.device):
-            search_step.step(state, batch(clips), batch(clips))
+            search_step.step(state, weight_batch, alpha_batch)
 
-    def test(clips: int) -> None:
+    def test(made: Batch) -> None:
         with deterministic(config.deterministic), draws(config.seed, 0, state.device):
-            search_step.seen(state, batch(clips))
+            search_step.seen(state, made)
 
-    videos = min(len(state.weight_rows), len(state.alpha_rows))
-    return Trial(verb="search", device=state.device, videos=videos, step=step, test=test)
+    return Trial(
+        verb="search",
+        device=state.device,
+        videos=min(len(state.weight_rows), len(state.alpha_rows)),
+        step=lambda clips: partial(step, batch(clips), batch(clips)),
+        test=lambda clips: partial(test, batch(clips)),
+        weights_bytes=weights_bytes(state.network),
+        frames=frames_of(config, prepared, state.device),
+    )

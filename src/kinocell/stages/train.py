@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,7 @@ def _epochs(
         left = config.train.epochs - state.epoch
         if parallel.world() == 1:
             say_before_first_step(
-                in_trial(config, prepared, genotype, ops, lock),
+                partial(in_trial, config, prepared, genotype, ops, lock),
                 clips=state.batch_size,
                 steps=left * state.steps_per_epoch - state.so_far.step,
                 tests=left * -(-len(state.valid_rows) // state.batch_size),

@@ -17,7 +17,7 @@ from kinocell.locks import Lock
 from kinocell.space.genotype import Genotype
 from kinocell.space.ops import Builder
 from kinocell.stages import estimate, folders, train_step
-from kinocell.stages.estimate import Trial, made_up_batch
+from kinocell.stages.estimate import Trial, frames_of, made_up_batch, weights_bytes
 from kinocell.stages.train_state import fresh
 
 
@@ -52,13 +52,22 @@ def in_trial(
             size_px=config.clips.size_px,
         )
 
-    def step(clips: int) -> None:
+    def step(made: Batch) -> None:
         state.model.network.train()
         with deterministic(config.deterministic), draws(config.seed, 0, state.device):
-            train_step.step(state, batch(clips))
+            train_step.step(state, made)
 
-    def test(clips: int) -> None:
+    def test(made: Batch) -> None:
         with deterministic(config.deterministic):
-            train_step.seen(state, batch(clips))
+            train_step.seen(state, made)
 
-    return Trial(verb="train", device=state.device, videos=len(state.rows), step=step, test=test)
+    averaged = [] if state.averaged is None else [state.averaged]
+    return Trial(
+        verb="train",
+        device=state.device,
+        videos=len(state.rows),
+        step=lambda clips: partial(step, batch(clips)),
+        test=lambda clips: partial(test, batch(clips)),
+        weights_bytes=weights_bytes(state.model.network, *averaged),
+        frames=frames_of(config, prepared, state.device),
+    )
