@@ -385,6 +385,22 @@ def test_run_on_another_split_is_refused_by_the_videos(
         with_a_run(tiny_run.out, prepared=str(spoilt(edit=move)))
 
 
+def test_run_trained_on_another_split_is_refused_with_a_video_of_the_difference(
+    tiny_run: RunConfig, spoilt: Callable[..., Path], with_a_run: Callable[..., Contest]
+) -> None:
+    videos = open_prepared(tiny_run.prepared).manifest
+    group = videos.groups[videos.rows("train")[0]]
+    moved = np.flatnonzero(videos.groups == group)
+
+    def move(row: int, video: dict[str, str]) -> None:
+        if row in moved:
+            video["split"] = "valid"  # what is tested stays the same
+
+    first = min(videos.paths[moved])
+    with pytest.raises(RunError, match=rf"'{first}' is train and not valid \(8 such videos\)"):
+        with_a_run(tiny_run.out, prepared=str(spoilt(edit=move)))
+
+
 def test_run_that_is_not_tested_is_refused(tmp_path: Path, tiny: Tiny) -> None:
     (tmp_path / "empty").mkdir()
     on = replace(ON, runs=(str(tmp_path / "empty"),))
