@@ -30,7 +30,7 @@ def trained(accuracy: float, cost: float, seed: int) -> Result:
     labels = np.arange(60) % len(CLASSES)
     hits = np.random.default_rng(seed).random(60) < accuracy
     return Result(folders=(Path("run"),), rows=np.arange(60), labels=labels, hits=hits,
-                  clip_shares=hits * 0.75,
+                  clip_shares=hits * np.float64(0.75),
                   costs={name: cost * 2**i for i, name in enumerate(COSTS)})  # fmt: skip
 
 
