@@ -49,11 +49,16 @@ PUBLISHED = {
 """Counts of the weights that were published, at their numbers of classes."""
 GIGA_MULTIPLY_ADDS = {
     "resnet3d_18": "20.35",
+    "resnet3d_18_hara_a": "4.35",
     "resnet3d_18_hara_b": "4.35",
     "resnet3d_50_hara": "5.26",
     "resnet3d_101_hara": "7.17",
+    "resnet3d_101_hara_a": "7.01",
     "c3d": "19.30",
-    "stc_resnet_18": "4.4",
+    "convnet3d": "10.28",
+    "stc_resnet_18": "4.35",
+    "stc_resnet_50": "5.27",
+    "stc_resnet_101": "7.18",
     "r2plus1d_18": "20.26",
     "r2plus1d_18_per_conv": "20.75",
     "i3d": "3.49",
@@ -62,6 +67,8 @@ GIGA_MULTIPLY_ADDS = {
     "p3d_199": "4.66",
     "tsn_resnet_50": "8.16",
     "x3d_xs": "0.630",
+    "x3d_s": "0.630",
+    "x3d_m": "0.630",
     "movinet_a0": "0.176",
 }
 """One clip of 8 frames of 112 px; to the digits printed."""
@@ -90,6 +97,7 @@ def num_parameters(network: nn.Module) -> int:
 
 def test_every_baseline_is_counted_here() -> None:
     assert set(PARAMETERS) == set(BASELINES)
+    assert set(GIGA_MULTIPLY_ADDS) == set(BASELINES)
 
 
 @pytest.mark.parametrize("name", BASELINES)

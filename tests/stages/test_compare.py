@@ -17,6 +17,7 @@ import pytest
 from kinocell import cli, runs
 from kinocell.config import RunConfig
 from kinocell.data.clips import open_prepared
+from kinocell.data.manifest import UNUSED
 from kinocell.errors import ConfigError, GenotypeError, ManifestError, RunError
 from kinocell.learning.statistics import paired_bootstrap
 from kinocell.space.genotype import Genotype
@@ -27,7 +28,7 @@ from kinocell.stages.contest.lines import lines
 from kinocell.stages.contest.state import Contest
 from kinocell.stages.contest.terms import Budget, Terms
 from kinocell.stages.many.plan import Run
-from kinocell.stages.model import load_model, save_model
+from kinocell.stages.model import load_model, save_model, split_fingerprint
 from kinocell.stages.page import comparison as compared
 
 Tiny = Callable[..., RunConfig]
@@ -286,15 +287,17 @@ def test_poisoned_test_videos_change_no_choice(
             assert np.array_equal(*logits)
 
 
-def test_no_choosing_run_is_given_the_folder_with_test_videos(whole: Contest) -> None:
-    for lane in whole.lanes:
-        choosing = [*state.trials(whole, lane), *lane.pace()]
+def test_no_choosing_run_is_given_the_folder_with_test_videos(tiny: Tiny, tmp_path: Path) -> None:
+    # With a budget in minutes, steps of every network are timed too.
+    timed = replace(ON, budget=Budget(minutes=0.05))
+    for lane in opened(tiny(tmp_path / "out", **FAST), timed, Workers()).lanes:
+        choosing = [*lane.pace(), *lane.trial(0.1, 1, warmup=0)]
         choosing += [lane.search()] if lane.entrant.kind == "searched" else []
+        assert len(lane.part.tested_rows)
         for run in choosing:
-            prepared = Path(run.command[run.command.index("--prepared") + 1])
-            if prepared.exists():
-                given = open_prepared(prepared).manifest.rows("test")
-                assert not set(given) & set(lane.part.tested_rows)
+            given = open_prepared(run.command[run.command.index("--prepared") + 1]).manifest
+            used = np.flatnonzero(given.splits != UNUSED)
+            assert not set(used) & set(lane.part.tested_rows), run.name
 
 
 # --- folds --------------------------------------------------------------------------------------
@@ -325,8 +328,18 @@ def test_folds_test_every_video_once_by_networks_that_never_saw_its_group(
     assert sorted(seen) == list(range(len(videos)))
     found = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert found["videos"]["test"] == len(videos)
-    modules = {lane.genotype for lane in contest.lanes if lane.entrant.kind == "searched"}
-    assert len(modules) == 2  # each fold has a search of its own
+    searched_on = []
+    for lane in contest.lanes:
+        if lane.entrant.kind != "searched":
+            continue
+        given = open_prepared(lane.part.search).manifest
+        saw = runs.read_json(lane.folder / "found/search/config.json", "")["config"]
+        assert saw["split"] == split_fingerprint(given)
+        searched_on.append(given.rows("train").tolist())
+        tested = given.groups[lane.part.tested_rows]
+        assert not set(given.groups[searched_on[-1]]) & set(tested)
+    assert len(searched_on) == 2  # each fold has a search of its own
+    assert searched_on[0] != searched_on[1]
     right = sum(
         video["correct"]
         for lane in contest.lanes
@@ -492,6 +505,22 @@ def test_run_on_another_split_is_refused_by_the_videos(
             video["split"] = "test"
 
     with pytest.raises(RunError, match="only one of both has 8 videos"):
+        with_a_run(tiny_run.out, prepared=str(spoilt(edit=move)))
+
+
+def test_run_trained_on_another_split_is_refused_with_a_video_of_the_difference(
+    tiny_run: RunConfig, spoilt: Callable[..., Path], with_a_run: Callable[..., Contest]
+) -> None:
+    videos = open_prepared(tiny_run.prepared).manifest
+    group = videos.groups[videos.rows("train")[0]]
+    moved = np.flatnonzero(videos.groups == group)
+
+    def move(row: int, video: dict[str, str]) -> None:
+        if row in moved:
+            video["split"] = "valid"  # what is tested stays the same
+
+    first = min(videos.paths[moved])
+    with pytest.raises(RunError, match=rf"'{first}' is train and not valid \(8 such videos\)"):
         with_a_run(tiny_run.out, prepared=str(spoilt(edit=move)))
 
 

@@ -1,7 +1,11 @@
-"""The page of a comparison, also in a browser: it draws, it fits, it sorts, it asks for nothing."""
+"""The page of a comparison, also in a browser: it draws, it fits, it sorts, it asks for nothing.
+
+Its csv is held to the same made-up numbers.
+"""
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -28,8 +32,8 @@ def trained(accuracy: float, cost: float, seed: int) -> Result:
     labels = np.arange(60) % len(CLASSES)
     hits = np.random.default_rng(seed).random(60) < accuracy
     return Result(folders=(Path("run"),), rows=np.arange(60), labels=labels, hits=hits,
-                  clip_shares=hits.astype(np.float64),
-                  costs=dict.fromkeys(COSTS, cost))  # fmt: skip
+                  clip_shares=hits * np.float64(0.75),
+                  costs={name: cost * 2**i for i, name in enumerate(COSTS)})  # fmt: skip
 
 
 def line(name: str, accuracy: float, cost: float, members: int = 1) -> Line:
@@ -118,6 +122,36 @@ def test_run_from_elsewhere_has_a_mark_of_its_own(page_file: Path, tmp_path: Pat
     assert "runs from elsewhere" not in page_file.read_text(encoding="utf-8")
 
 
+def test_columns_of_the_csv_hold_the_numbers_that_they_are_named_after(
+    found: dict[str, Any],
+) -> None:
+    lines = list(csv.DictReader(output.as_csv(found).splitlines()))
+    assert len(lines) == len(found["rows"])
+    for line, row in zip(lines, found["rows"], strict=True):
+        video, clip = row.get("video_top1", {}), row.get("clip_top1", {})
+        gap, costs = row.get("difference", {}), row.get("costs", {})
+        expected = {
+            "video_top1": video.get("mean"),
+            "video_top1_sd": video.get("sd"),
+            "video_top1_low": video.get("low"),
+            "video_top1_high": video.get("high"),
+            "clip_top1": clip.get("mean"),
+            "clip_top1_sd": clip.get("sd"),
+            "difference": gap.get("value"),
+            "difference_low": gap.get("low"),
+            "difference_high": gap.get("high"),
+            "mcnemar_p": gap.get("mcnemar_p"),
+            **{name: costs.get(name, {}).get("median") for name in COSTS if name != "seconds"},
+        }
+        for name, value in expected.items():
+            written = float(line[name]) if line[name] else None
+            assert written == (None if value is None else pytest.approx(value, rel=1e-5)), name
+        counts = (len(row["members"]), row["trainings"], row["planned"])
+        assert tuple(int(line[name]) for name in ("networks", "trainings", "planned")) == counts
+        assert line["network"] == row["name"]
+        assert line["failure"] == "; ".join(failure["reason"] for failure in row["failures"])
+
+
 def opened(browser: Browser, path: Path, width: int, *, dark: bool) -> tuple[Page, list[str]]:
     """The page, and everything that it complained about or asked for."""
     page = browser.new_page(
@@ -146,20 +180,51 @@ def test_page_draws_and_fits_without_complaint(
     page.close()
 
 
-def test_points_lie_where_their_numbers_say(browser: Browser, page_file: Path) -> None:
+PLACES = """chart => {
+  const numbers = (shapes, ...names) =>
+    [...shapes].map(shape => names.map(name => Number(shape.getAttribute(name))));
+  const labels = [...chart.querySelectorAll("text:not(.name)")];
+  const texts = anchor => labels.filter(label => label.getAttribute("text-anchor") === anchor);
+  return {
+    points: [...chart.querySelectorAll(".point")].map(shape => {
+      const box = shape.getBBox();
+      return [box.x + box.width / 2, box.y + box.height / 2];
+    }),
+    spans: numbers(chart.querySelectorAll(".span"), "x1", "x2", "y1", "y2"),
+    costs: texts("middle").map(label => [label.textContent, Number(label.getAttribute("x"))]),
+    shares: texts("end").map(label => [label.textContent, Number(label.getAttribute("y"))]),
+  };
+}"""
+"""Where the marks of a chart are and what its axes are labelled with, in the order of its lines."""
+
+
+def on_a_line(values: Any, places: Any) -> float:
+    """The slope of places over values, px; all lie on one line to a hundredth of a pixel."""
+    slope, offset = np.polyfit(values, places, 1)
+    np.testing.assert_allclose(places, slope * np.asarray(values) + offset, atol=0.01)
+    return float(slope)
+
+
+def test_points_intervals_and_labels_lie_where_their_numbers_say(
+    browser: Browser, page_file: Path, found: dict[str, Any]
+) -> None:
     page, _ = opened(browser, page_file, 1200, dark=False)
-    chart = page.locator("#chart-parameters")
-    places = {}
-    for kind, name in (("searched", "searched"), ("model", "c3d")):
-        shapes = chart.locator(f".{kind} .point")
-        index = 0 if kind == "searched" else 1
-        places[name] = shapes.nth(index).bounding_box()
-    searched, c3d = places["searched"], places["c3d"]
-    assert searched is not None
-    assert c3d is not None
-    assert searched["x"] < c3d["x"]  # fewer parameters: to the left
-    assert searched["y"] < c3d["y"]  # more videos right: higher up
+    drawn = page.locator("#chart-parameters").evaluate(PLACES)
     page.close()
+    rows = [row for row in found["rows"] if row["trainings"]]
+    points, spans = np.array(drawn["points"]), np.array(drawn["spans"])
+    units = {"k": 1e3, "M": 1e6, "G": 1e9}
+    costs = [row["costs"]["parameters"]["median"] for row in rows]
+    labelled = [float(text[:-1]) * units[text[-1]] for text, _ in drawn["costs"]]
+    across = [*points[:, 0], *(place for _, place in drawn["costs"])]
+    assert on_a_line(np.log([*costs, *labelled]), across) > 0  # equal ratios, equal distances
+    np.testing.assert_allclose(spans[:, :2], points[:, :1].repeat(2, axis=1), atol=0.01)
+    means, lows, highs = (
+        [row["video_top1"][name] for row in rows] for name in ("mean", "low", "high")
+    )
+    shares = [float(text.removesuffix(" %")) / 100 for text, _ in drawn["shares"]]
+    down = [*points[:, 1], *spans[:, 2], *spans[:, 3], *(place for _, place in drawn["shares"])]
+    assert on_a_line([*means, *lows, *highs, *shares], down) < 0  # more right: higher up
 
 
 def test_axis_of_networks_that_cost_nearly_the_same_has_numbers_too(

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from kinocell import cli
 from kinocell.config import RunConfig
-from kinocell.data.clips import open_prepared
+from kinocell.data.clips import as_input, open_prepared
 from kinocell.errors import RunError
 from kinocell.space.genotype import Genotype
 from kinocell.space.ops import OPS, Builder
@@ -140,6 +140,41 @@ def test_network_drawn_by_people_that_sees_differences_is_exported(
     with torch.no_grad():
         expected = network(torch.from_numpy(changes)).softmax(1).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@torch.no_grad()
+def tell_apart(network: nn.Module, clips: Tensor) -> None:
+    """Scale the last layer until these clips get different answers, as of a trained network."""
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    for layer in layers:
+        nn.init.zeros_(layer.bias)  # beside it, what is left of a small clip is nothing
+    logits = network(clips)
+    layers[-1].weight.div_(logits.std(0)[:, None])
+    layers[-1].bias.sub_(logits.mean(0) / logits.std(0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["c3d", "i3d", "stc_resnet_18"])
+def test_network_that_looks_at_the_size_of_its_clips_is_exported(
+    name: str, tiny_run: RunConfig, tmp_path: Path
+) -> None:
+    trained = load_model(Path(tiny_run.out) / "train" / "best.safetensors")
+    settings = {"clip_frames": 4}
+    clips = np.random.default_rng(0).integers(0, 256, (3, 3, 4, 16, 16), np.uint8)
+    pixels = as_input(torch.from_numpy(clips), "rgb")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build(name, 2, settings).eval()
+    tell_apart(network, pixels)
+    model = replace(trained, network=network, genotype=None, baseline=name, settings=settings,
+                    class_names=("one", "other"))  # fmt: skip
+    (tmp_path / "train").mkdir()
+    save_model(tmp_path / "train" / "best.safetensors", model)
+    found = answers(export(tmp_path), clips)
+    with torch.no_grad():
+        expected = network(pixels).softmax(1).numpy()
+    assert np.ptp(expected[:, 0]) > 0.1
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 # --- what cannot be exported -------------------------------------------------------------------
