@@ -75,6 +75,37 @@ def test_pools_are_the_3d_pools(shape: tuple[int, ...], last: bool) -> None:
     torch.testing.assert_close(layers.average_pool(x), sums / inside)
 
 
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("shape", [*SHAPES, (1, 1, 2, 182, 182)])  # more than 2 bytes can count
+def test_gradient_of_the_largest_is_pytorchs_but_keeps_two_bytes_a_pool(
+    shape: tuple[int, ...], last: bool
+) -> None:
+    x = clip(shape, last=last).float().requires_grad_()
+    upstream = torch.randn_like(x)
+    kept: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        y = layers.max_pool(x)
+    (ours,) = torch.autograd.grad(y, x, upstream)
+    _, _, t, h, w = shape
+    z = layers.unfold_time(F.max_pool2d(layers.fold_time(x), 3, stride=1, padding=1), t)
+    z = F.max_pool2d(layers.fold_space(z), (3, 1), stride=1, padding=(1, 0))
+    (plain,) = torch.autograd.grad(layers.unfold_space(z, h, w), x, upstream)
+    assert torch.equal(ours, plain)
+    assert ours.stride() == plain.stride()
+    largest = max(h * w, t * h * w)
+    assert sum(tensor.nbytes for tensor in kept) <= (4 if largest <= 2**15 else 8) * x.numel()
+
+
+def test_gradient_of_the_largest_can_be_differentiated_again() -> None:
+    x = clip((1, 2, 3, 4, 4), last=True).requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda v: layers.max_pool(v).square(), x)
+
+
 def test_results_stay_in_channels_last_memory() -> None:
     x = clip((2, 4, 5, 6, 6), last=True)
     weight = torch.randn(8, 4, 1, 3, 3, dtype=torch.float64)

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from kinocell.space.norm import BatchNorm
 
@@ -128,8 +130,45 @@ def max_pool(x: Tensor) -> Tensor:
     if torch.compiler.is_exporting():
         return F.max_pool3d(x, 3, stride=1, padding=1)
     _, _, t, h, w = x.shape
-    y = unfold_time(F.max_pool2d(fold_time(x), 3, stride=1, padding=1), t)
-    return unfold_space(F.max_pool2d(fold_space(y), (3, 1), stride=1, padding=(1, 0)), h, w)
+    y = unfold_time(_largest_around(fold_time(x), (3, 3)), t)
+    return unfold_space(_largest_around(fold_space(y), (3, 1)), h, w)
+
+
+def _largest_around(x: Tensor, kernel: tuple[int, int]) -> Tensor:
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        return F.max_pool2d(x, kernel, stride=1, padding=_half(kernel))
+    y: Tensor = _LargestAround.apply(x, kernel)  # type: ignore[no-untyped-call]
+    return y
+
+
+class _LargestAround(Function):
+    """`F.max_pool2d` with stride 1 that keeps less for the backward pass.
+
+    PyTorch keeps 8 bytes per value to say which one was the largest, and what it pooled: three
+    times the clip. Two bytes are enough for maps of up to 32,768 positions, four for all others.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: tuple[int, int]) -> Tensor:
+        y, places = F.max_pool2d(x, kernel, stride=1, padding=_half(kernel), return_indices=True)
+        few = x.shape[2] * x.shape[3] <= torch.iinfo(torch.int16).max + 1
+        ctx.save_for_backward(places.to(torch.int16 if few else torch.int32))
+        ctx.kernel = kernel
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (places,) = ctx.saved_tensors
+        # Of the input it is asked for no more than size and memory format, which are these.
+        alike = torch.empty_like(places, dtype=gradient.dtype)
+        pooled = torch.ops.aten.max_pool2d_with_indices_backward(
+            gradient, alike, ctx.kernel, (1, 1), _half(ctx.kernel), (1, 1), False, places.long()
+        )
+        return pooled, None
+
+
+def _half(kernel: tuple[int, int]) -> tuple[int, int]:
+    return kernel[0] // 2, kernel[1] // 2
 
 
 def average_pool(x: Tensor) -> Tensor:
