@@ -148,9 +148,9 @@ def row_of(name: str, split: str, found: Sequence[dict[str, Any]]) -> dict[str, 
 
 
 def spread(values: Sequence[float]) -> str:
-    """`"0.812 +- 0.011"`: mean and sample standard deviation."""
-    deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
-    return f"{statistics.mean(values):.3f} +- {deviation:.3f}"
+    """`"0.812 +- 0.011"`: mean and sample standard deviation; of one seed `"0.812"`."""
+    mean = f"{statistics.mean(values):.3f}"
+    return f"{mean} +- {statistics.stdev(values):.3f}" if len(values) > 1 else mean
 
 
 def table(rows: Sequence[dict[str, Any]], around: str) -> str:
