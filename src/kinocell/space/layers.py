@@ -135,7 +135,8 @@ def max_pool(x: Tensor) -> Tensor:
 
 
 def _largest_around(x: Tensor, kernel: tuple[int, int]) -> Tensor:
-    if not (torch.is_grad_enabled() and x.requires_grad):
+    learning = torch.is_grad_enabled() and x.requires_grad
+    if torch.compiler.is_compiling() or not learning:  # a compiler decides itself what to keep
         return F.max_pool2d(x, kernel, stride=1, padding=_half(kernel))
     y: Tensor = _LargestAround.apply(x, kernel)  # type: ignore[no-untyped-call]
     return y
