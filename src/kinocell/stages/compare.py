@@ -14,13 +14,13 @@ from typing import Any
 
 from kinocell import ranks, runs
 from kinocell.config import RunConfig, lasting
-from kinocell.config_checks import check
 from kinocell.console import say
 from kinocell.data.clips import open_prepared
 from kinocell.errors import KinocellError, RunError
 from kinocell.learning.device import choose_device, device_name
 from kinocell.learning.meeting import first_then_others
 from kinocell.stages.contest import entrants, failures, output, parts, results, terms, videos
+from kinocell.stages.contest.checks import check
 from kinocell.stages.contest.crew import RETRIES, Workers, carry_out
 from kinocell.stages.contest.lanes import Lane
 from kinocell.stages.contest.lines import lines
@@ -88,7 +88,7 @@ def opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
     Where all that is there already, on the same terms, only the first process writes.
     """
     config, out = terms.as_begun(config), Path(config.out)
-    _check(config, on)
+    check(config, on)
     is_new = terms.remember(out, on, config)
     try:
         return _opened(config, on, workers)
@@ -97,16 +97,6 @@ def opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
             terms.forget(out)
             videos.forget(out)
         raise
-
-
-def _check(config: RunConfig, on: Terms) -> None:
-    """Refuse at once, and not as a run that fails, what makes no comparison."""
-    terms.check(on)
-    terms.check_settings(config)
-    entrants.check(config, on)
-    if on.budget.epochs:
-        check(replace(config, train=replace(config.train, epochs=on.budget.epochs)))
-    videos.check(config)
 
 
 def _opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
@@ -173,7 +163,7 @@ def status(config: RunConfig, on: Terms) -> list[str]:
     for path in (out / "comparison.json", videos.prepared_videos(config) / "done.json"):
         if not path.exists():
             raise RunError(f"{path} does not exist: the comparison in {out} has not begun.")
-    _check(config, on)
+    check(config, on)
     terms.check_same(out, on, config)
     contest = _contest(config, on, Workers())
     watch = Watch(Pace().stale_seconds)

@@ -22,7 +22,8 @@ from kinocell.data.manifest import NO_SPLIT, UNUSED, Manifest
 from kinocell.learning.device import choose_device, device_name
 from kinocell.space.genotype import Genotype
 from kinocell.space.random_genotypes import random_genotypes
-from kinocell.stages.contest import entrants, prices, terms, videos, views
+from kinocell.stages.contest import entrants, prices, terms, views
+from kinocell.stages.contest.checks import check
 from kinocell.stages.contest.crew import Workers, carry_out
 from kinocell.stages.contest.lanes import Entrant, Lane, Part
 from kinocell.stages.contest.prices import Price, Size
@@ -34,10 +35,7 @@ from kinocell.stages.prepare import prepare
 def costs(config: RunConfig, on: Terms, workers: Workers) -> list[str]:
     """The estimate as lines; its measurements are kept in OUT/estimate and not made twice."""
     config = terms.as_begun(config)
-    terms.check(on)
-    terms.check_settings(config)
-    entrants.check(config, on)
-    videos.check(config)
+    check(config, on)
     # By its settings: what was measured with others is not taken for these.
     out = Path(config.out) / "estimate" / short_hash(terms.shared(config))
     manifest = listed(config)
