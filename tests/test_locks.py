@@ -25,6 +25,17 @@ HOLDER = (
 )
 
 
+WRITER = (
+    "import os, signal, sys\n"
+    "from pathlib import Path\n"
+    "from kinocell import runs\n"
+    "from kinocell.locks import only_run\n"
+    "with only_run(Path(sys.argv[1])), runs.atomic_write(Path(sys.argv[1], 'deep/1.pt')) as file:\n"
+    "    file.write(b'half')\n"
+    "    os.kill(os.getpid(), signal.SIGKILL)\n"
+)
+
+
 def holder(folder: Path) -> subprocess.Popen[str]:
     """A process that holds the lock of a folder."""
     process = subprocess.Popen(
@@ -64,6 +75,14 @@ def test_lock_of_a_killed_process_is_stale(tmp_path: Path) -> None:
         process.wait()
     assert json.loads((tmp_path / ".lock").read_text())["pid"] == process.pid
     take(tmp_path)
+
+
+def test_next_run_removes_what_a_killed_one_has_half_written(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", WRITER, str(tmp_path)], check=False)
+    (left,) = (tmp_path / "deep").iterdir()
+    assert left.name.startswith(".1.pt.")
+    with only_run(tmp_path):
+        assert list((tmp_path / "deep").iterdir()) == []
 
 
 def test_lock_that_was_let_go_names_nobody(tmp_path: Path) -> None:

@@ -133,6 +133,7 @@ def only_run(folder: Path) -> Iterator[Lock]:
         raise
     _OURS[path] = lock
     try:
+        runs.clear_unfinished(folder)  # a checkpoint half written would lie there for ever
         yield lock
     finally:
         lock.release()

@@ -64,6 +64,16 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
 
 
+def clear_unfinished(folder: Path) -> None:
+    """Remove the files below a folder that killed writers have not brought to their end.
+
+    Only for who holds the folder's lock: a file that is being written now looks the same.
+    """
+    for path in folder.rglob(".*-????????.tmp"):
+        with contextlib.suppress(OSError):  # then it lies there as before; nothing reads it
+            path.unlink()
+
+
 def sync_folder(folder: Path) -> None:
     """Make a new name in a folder survive a power loss; its file has been synced before."""
     if os.name != "posix":

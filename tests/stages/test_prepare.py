@@ -508,6 +508,36 @@ KILLED_AT_ANY_TIME = """
 """
 
 
+KILLED_HALF_WAY_THROUGH_A_FILE = """
+    import os, signal, sys
+    from pathlib import Path
+    from kinocell.config import PrepareConfig, RunConfig
+    from kinocell.stages.prepare import prepare
+    if __name__ == "__main__":
+        replace = Path.replace
+        def killed(path, target):
+            if Path(target).name == sys.argv[3]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return replace(path, target)
+        Path.replace = killed
+        settings = PrepareConfig(short_side_px=32, workers=1)
+        prepare(RunConfig(data=sys.argv[1], out=sys.argv[2], prepare=settings))
+"""
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "settings.json", "index.npy", "source.json", "done.json"]
+)
+def test_file_that_was_being_written_when_it_was_killed_is_gone_later(
+    tmp_path: Path, video_csv: Path, name: str
+) -> None:
+    whole = prepare(job(video_csv, tmp_path / "whole"))
+    ended = run_script(KILLED_HALF_WAY_THROUGH_A_FILE, video_csv, tmp_path / "killed", name)
+    assert ended.returncode == -signal.SIGKILL
+    assert list((tmp_path / "killed").rglob(f".{name}.*.tmp"))
+    assert contents(prepare(job(video_csv, tmp_path / "killed"))) == contents(whole)
+
+
 FORKS_A_PREPARE_PER_LINE = """
     import os, sys
     from kinocell.config import PrepareConfig, RunConfig

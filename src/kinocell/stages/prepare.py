@@ -94,6 +94,7 @@ def prepare(config: RunConfig, *, manifest: Manifest | None = None) -> Path:
         folders.remember(config, anew=False)
 
     with only_writer(folder / "frames"):
+        runs.clear_unfinished(folder)
         if config.prepare.store:
             prepare_store.fill(folder, manifest, config.prepare, begin, split)
         else:
