@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from kinocell.space.banks import SourceBanks, operators_not_finite
+from kinocell.learning.memory import LivingBytes
+from kinocell.space import banks as banks_file
+from kinocell.space.banks import ConvBank, SourceBanks, operators_not_finite
 from kinocell.space.layers import Norm, batch_norm
 from kinocell.space.norm import SearchNorm
 from kinocell.space.ops import OPS, Mid
@@ -57,6 +60,49 @@ def test_banks_give_the_numbers_of_the_loop(
         results.append((y, *torch.autograd.grad((y * slope).sum(), (own, mix))))
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-9)
+
+
+KEEP_OR_AGAIN = ((), ("conv_1",))
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("num_edges", [1, 4])
+def test_what_is_computed_again_has_the_gradients_of_what_is_kept(
+    num_edges: int, half: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of weights that are not the module's own, as in the difference passes; first and second."""
+    torch.manual_seed(0)
+    bank = ConvBank("conv_1", 4, num_edges, "equal")
+    own = {name: 2 * value.detach() for name, value in bank.named_parameters()}
+    x = torch.randn(2, 4, 3, 6, 6).contiguous(memory_format=torch.channels_last_3d)
+    results = []
+    for names in KEEP_OR_AGAIN:
+        monkeypatch.setattr(banks_file, "CHEAP", names)
+        values = [x.clone().requires_grad_(), torch.full((num_edges,), 0.3, requires_grad=True)]
+        kernels = {name: value.clone().requires_grad_() for name, value in own.items()}
+        values += kernels.values()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            y = functional_call(bank, kernels, (values[0], values[1]))
+        slope = torch.linspace(-1, 1, y.numel()).view_as(y)
+        first = torch.autograd.grad((y * slope).sum(), values, create_graph=True)
+        lengths = torch.stack([gradient.square().sum() for gradient in first])
+        second = torch.autograd.grad(lengths.sum(), values)
+        results.append([value.detach() for value in (y, *first, *second)])
+    for kept, again in zip(*results, strict=True):
+        assert torch.equal(kept, again)
+    assert all(float(gradient.abs().max()) > 0 for gradient in results[1])
+
+
+def test_what_is_computed_again_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank = ConvBank("conv_1", 4, 3, "equal")
+    x = torch.randn(2, 4, 3, 16, 16, requires_grad=True)
+    alive = []
+    for names in KEEP_OR_AGAIN:
+        monkeypatch.setattr(banks_file, "CHEAP", names)
+        with LivingBytes() as living:
+            y = bank(x, torch.ones(3))
+        alive.append(living.now)
+    assert alive[0] - alive[1] == 4 * y.numel()
 
 
 @pytest.mark.parametrize("name", OPS)

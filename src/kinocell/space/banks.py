@@ -9,7 +9,8 @@ Both ways give the same numbers; tests/space/test_banks.py says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -22,6 +23,10 @@ from kinocell.space.wiring import SearchSpace
 
 SHARED = ("max_pool_3", "avg_pool_3", "skip")
 """Built-in operators without weights: one output per source serves all its connections."""
+
+
+CHEAP = ("conv_1",)
+"""One convolution, so cheap that backward passes compute it again rather than keep its result."""
 
 
 class ConvBank(nn.Module):
@@ -57,8 +62,40 @@ class ConvBank(nn.Module):
             `[n, edges * c, t, h, w]`, connection by connection.
         """
         scale = weights.repeat_interleave(self.channels)
-        y: Tensor = self.norm(self.convs(active), scale)
+        result = self.convs(active)
+        keep: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        if self.name in CHEAP and not torch.compiler.is_compiling():  # a compiler decides itself
+            # The weights of now: within a `functional_call` they are not the module's own.
+            (kernels,) = self.convs.parameters()
+            keep = computed_again(result, partial(_convolved, active, kernels))
+        with keep:
+            y: Tensor = self.norm(result, scale)
         return y
+
+
+@contextlib.contextmanager
+def computed_again(x: Tensor, again: Callable[[torch.dtype], Tensor]) -> Iterator[None]:
+    """Where the block keeps `x` for the backward pass, it is computed again there instead.
+
+    Args:
+        x: Nothing else may keep it, or no memory is saved.
+        again: Gives the same values in this precision.
+    """
+    place, shape, dtype = x.data_ptr(), x.shape, x.dtype
+
+    def pack(kept: Tensor) -> Tensor | None:
+        return None if kept.data_ptr() == place and kept.shape == shape else kept
+
+    @torch.no_grad()
+    def unpack(kept: Tensor | None) -> Tensor:
+        return again(dtype) if kept is None else kept
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        yield
+
+
+def _convolved(x: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
+    return conv(x.to(dtype), weight.to(dtype))  # as autocast did
 
 
 class EdgeBank(nn.Module):
