@@ -42,7 +42,8 @@ class Trial:
     rate: float
     top1: float
     loss: float
-    """Mean cross-entropy of the videos: tells rates apart that name the same number right."""
+    """Mean cross-entropy of the videos: tells rates apart where the number of right ones cannot."""
+    num_videos: int
 
 
 def affordable(minutes: float, step_seconds: float, steps_per_epoch: int) -> Epochs:
@@ -69,12 +70,18 @@ def rates(middle: float, num: int) -> list[float]:
 
 
 def best(trials: Sequence[Trial]) -> Trial:
-    """The one with most videos right, then the lowest loss, then the first.
+    """Of those that one standard error cannot tell from the most videos right, the lowest loss.
+
+    After a short try large networks are often at chance still. Who names a video more right there
+    is luck; the loss already shows which rate learns (docs/decisions/0028).
 
     Raises:
         ValueError: There is none.
     """
-    return max(trials, key=lambda trial: (trial.top1, -trial.loss))
+    top = max(trials, key=lambda trial: trial.top1)
+    chance = math.sqrt(top.top1 * (1 - top.top1) / top.num_videos)
+    near = [trial for trial in trials if trial.top1 >= top.top1 - chance]
+    return min(near, key=lambda trial: trial.loss)
 
 
 def trial(folder: Path, rate: float, *, tested: npt.NDArray[np.int64]) -> Trial | None:
@@ -102,4 +109,5 @@ def trial(folder: Path, rate: float, *, tested: npt.NDArray[np.int64]) -> Trial 
         rate=rate,
         top1=float((probabilities.argmax(axis=1) == labels).mean()),
         loss=float(-np.log(np.maximum(right, 1e-12)).mean()),
+        num_videos=len(labels),
     )
