@@ -20,11 +20,17 @@ from kinocell.stages.contest.terms import Terms
 from kinocell.stages.page import comparison
 
 
-def trained(name: str, *devices: str, paced_on: Sequence[str] = ()) -> Line:
-    """A line with a training on each of these devices."""
-    hits = np.arange(8) % 2 == 0
+def trained(
+    name: str,
+    *devices: str,
+    paced_on: Sequence[str] = (),
+    labels: Sequence[int] = (0,) * 8,
+    right: Sequence[int] = (0, 2, 4, 6),
+) -> Line:
+    """A line with a training on each of these devices, of which each names these videos right."""
+    hits = np.isin(np.arange(8), right)
     tested = [
-        Result(folders=(Path(name),), rows=np.arange(8), labels=np.zeros(8, np.int64), hits=hits,
+        Result(folders=(Path(name),), rows=np.arange(8), labels=np.array(labels), hits=hits,
                clip_shares=hits.astype(float), costs=dict.fromkeys(COSTS, 1000.0),
                devices=(device,))
         for device in devices
@@ -76,6 +82,31 @@ def test_minutes_of_different_devices_are_said_to_be_no_equal_budget() -> None:
     slow, fast = trained("c3d", "H200", paced_on=["CPU"]), trained("i3d", "H200", paced_on=["H200"])
     assert saying(compared(slow, fast), "the budget is not the same: CPU (c3d); H200 (i3d).")
     assert not saying(compared(slow), "the budget is not the same")
+
+
+# --- chance -------------------------------------------------------------------------------------
+
+
+def test_lines_that_are_no_better_than_chance_are_named() -> None:
+    six_and_two = (0, 0, 0, 1, 0, 1, 0, 0)
+    every, most = range(8), range(7)
+    # Wilson's interval of 7 of 8 begins at 0.529, that of 8 of 8 at 0.676; chance is 0.75, or 0.5.
+    found = compared(trained("c3d", "CPU", labels=six_and_two, right=every))
+    (note,) = saying(found, "No better than chance")
+    assert note.startswith(
+        "No better than chance (75.0, always naming the most frequent class): c3d."
+    )
+    even = [trained(name, "CPU", labels=(0, 1) * 4, right=most) for name in ("c3d", "i3d")]
+    assert not saying(compared(*even), "chance (")
+    poor = trained("i3d", "CPU", labels=(0, 1) * 4)
+    assert saying(
+        compared(even[0], poor), "chance (50.0, always naming the most frequent class): i"
+    )
+
+
+def test_chance_is_not_spoken_of_where_all_test_videos_have_one_class_or_none_were_tested() -> None:
+    assert not saying(compared(trained("c3d", "CPU")), "No better than chance")
+    assert not saying(compared(trained("c3d")), "No better than chance")
 
 
 # --- groups and splits --------------------------------------------------------------------------

@@ -120,7 +120,7 @@ def notes(terms: Terms, content: Values) -> list[str]:
         "the searched line. p is McNemar's, of several trainings on the share that names each "
         "video right."
     )
-    said += [*_said_of_groups(videos), *_said_of_devices(content)]
+    said += [*_said_of_chance(found), *_said_of_groups(videos), *_said_of_devices(content)]
     if terms.genotypes:
         said.append(
             "The searched line was not searched here but given; a module that may have seen test "
@@ -132,6 +132,25 @@ def notes(terms: Terms, content: Values) -> list[str]:
             "would give, not a result that anybody could have chosen."
         )
     return said
+
+
+def _said_of_chance(found: Sequence[Values]) -> list[str]:
+    """Which lines cannot be told from a network that always names the most frequent class."""
+    at_chance, guessed = [], 0.0
+    for row in found:
+        counts = [each["num_videos"] for each in row.get("per_class", ())]
+        if sum(count > 0 for count in counts) < 2:
+            continue  # not trained, or nothing that could be confused
+        guessed = max(counts) / sum(counts)
+        if row["video_top1"]["low"] <= guessed:
+            at_chance.append(row["name"])
+    if not at_chance:
+        return []
+    return [
+        f"No better than chance ({share(guessed)}, always naming the most frequent class): "
+        f"{', '.join(at_chance)}. That says that so short a training is too little for them on "
+        "these videos, and nothing of what they can reach."
+    ]
 
 
 def _said_of_groups(videos: Values) -> list[str]:
