@@ -148,8 +148,8 @@ def _said_of_chance(found: Sequence[Values]) -> list[str]:
         return []
     return [
         f"No better than chance ({share(guessed)}, always naming the most frequent class): "
-        f"{', '.join(at_chance)}. That says that so short a training is too little for them on "
-        "these videos, and nothing of what they can reach."
+        f"{', '.join(at_chance)}. Their training was too short, or the test videos are too few to "
+        "tell; what they can reach is not known from this."
     ]
 
 
