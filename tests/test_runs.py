@@ -61,6 +61,28 @@ def test_file_in_the_place_of_the_folder_is_one_sentence(tmp_path: Path) -> None
         runs.write_json(tmp_path / "out" / "config.json", {})
 
 
+def test_only_unfinished_files_of_the_folder_itself_and_those_in_it_are_cleared(
+    tmp_path: Path,
+) -> None:
+    def temporary(folder: Path) -> Path:
+        folder.mkdir(exist_ok=True, parents=True)
+        with runs.atomic_write(folder / "it.json"):
+            (path,) = folder.glob(".it.json.*")
+            name = path.name
+        (folder / name).touch()
+        return folder / name
+
+    own, checkpoint = temporary(tmp_path), temporary(tmp_path / "checkpoints")
+    anothers_run = temporary(tmp_path / "runs" / "search")
+    notes = tmp_path / ".my-new-ideas.tmp"
+    notes.touch()
+    runs.clear_unfinished(tmp_path)
+    assert not own.exists()
+    assert not checkpoint.exists()
+    assert anothers_run.exists()
+    assert notes.exists()
+
+
 def test_json_comes_back(tmp_path: Path) -> None:
     value = {"class": "Händstand \u2028", "scores": [1, 0.5, None]}
     runs.write_json(tmp_path / "a.json", value)

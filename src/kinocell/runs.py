@@ -64,14 +64,20 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
 
 
-def clear_unfinished(folder: Path) -> None:
-    """Remove the files below a folder that killed writers have not brought to their end.
+_TEMPORARY = ".*.[0-9]*-" + 8 * "[0-9a-f]" + ".tmp"
+"""Matches the names that `_temporary` gives, and hardly anybody else's."""
 
-    Only for who holds the folder's lock: a file that is being written now looks the same.
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove the files that killed writers have not brought to their end.
+
+    In a stage's folder and those in it, no deeper: further down may be other runs at work. Only for
+    who holds the folder's lock: a file that is being written now looks the same.
     """
-    for path in folder.rglob(".*-????????.tmp"):
-        with contextlib.suppress(OSError):  # then it lies there as before; nothing reads it
-            path.unlink()
+    for pattern in (_TEMPORARY, f"*/{_TEMPORARY}"):
+        for path in folder.glob(pattern):
+            with contextlib.suppress(OSError):  # then it lies there as before; nothing reads it
+                path.unlink()
 
 
 def sync_folder(folder: Path) -> None:
