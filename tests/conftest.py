@@ -14,6 +14,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 
 from kinocell.config import PrepareConfig, RunConfig, from_dict
@@ -26,6 +27,10 @@ from kinocell.stages.train import train
 
 Frames = NDArray[np.uint8]
 NUM_BITS = 8
+
+# The same examples each time, however slow the machine: a run fails for what has changed alone.
+settings.register_profile("kinocell", deadline=None, derandomize=True)
+settings.load_profile("kinocell")
 
 
 def _numbered_frames(count: int, height: int = 96, width: int = 128) -> Frames:

@@ -135,7 +135,7 @@ many = st.tuples(
 
 
 @given(many)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_cut_shares_no_group_and_has_every_class_on_both_sides(
     case: tuple[int, int, int, bool, int],
 ) -> None:

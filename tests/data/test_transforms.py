@@ -165,7 +165,7 @@ def test_difference_of_an_odd_number_of_frames_is_refused() -> None:
 
 
 @given(st.integers(0, 2**32), st.integers(1, 40), st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_boxes_of_a_batch_are_those_cut_one_by_one(seed: int, size_px: int, mirror: bool) -> None:
     generator = torch.Generator().manual_seed(seed)
     clips = torch.randint(0, 256, (3, 3, 2, 32, 43), generator=generator, dtype=torch.uint8)
