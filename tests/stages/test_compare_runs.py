@@ -18,7 +18,7 @@ import pytest
 
 from kinocell import cli, runs
 from kinocell.config import RunConfig, to_dict
-from kinocell.stages.compare import compare, opened
+from kinocell.stages.compare import compare, everything, opened
 from kinocell.stages.contest import state
 from kinocell.stages.contest.crew import Workers
 from kinocell.stages.contest.failures import sentence
@@ -155,6 +155,27 @@ def test_minutes_become_the_epochs_that_fit_by_measured_steps_and_stay(
     assert training.command[training.command.index("--train.epochs") + 1] == str(found.epochs)
     again = opened(config, on, Workers())  # measured once; a slower day changes nothing
     assert state.epochs_of(again, again.lanes[0]) == found
+
+
+@pytest.mark.parametrize("minutes", [0.001, 0.5])
+def test_warm_up_is_the_same_share_of_whatever_the_minutes_come_to(
+    tiny: Tiny, tmp_path: Path, minutes: float
+) -> None:
+    train = {"epochs": 10, "warmup_epochs": 4, "schedule": "cosine"}
+    contest = opened(
+        tiny(tmp_path / "out", train=train), replace(ON, budget=Budget(minutes=minutes)), Workers()
+    )
+    lane = contest.lanes[0]
+    for run in lane.pace():
+        assert cli.main(run.command[1:]) == cli.DONE
+    length, training = state.epochs_of(contest, lane), state.trainings(contest, lane)[0]
+    assert length is not None
+    warmup = training.command[training.command.index("--train.warmup-epochs") + 1]
+    assert int(warmup) == 4 * length.epochs // 10
+    if length.epochs == 1:  # shorter than the warm-up of the settings, and trained nevertheless
+        assert cli.main(training.command[1:]) == cli.DONE
+    (note,) = (note for note in everything(contest)["notes"] if "warm-up" in note)
+    assert note.startswith("The warm-up is 4 of 10 epochs, and the same share of what the minutes")
 
 
 def test_network_that_cannot_be_timed_is_a_line(tiny: Tiny, tmp_path: Path) -> None:

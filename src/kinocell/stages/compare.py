@@ -89,12 +89,12 @@ def opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
     """
     config, out = terms.as_begun(config), Path(config.out)
     check(config, on)
-    is_new = terms.remember(out, on, config)
+    before = terms.remember(out, on, config)
     try:
         return _opened(config, on, workers)
-    except KinocellError:
-        if is_new:  # what the error advises may be other terms
-            terms.forget(out)
+    except KinocellError:  # what the error advises may be other terms
+        terms.take_back(out, before)
+        if before is None:
             videos.forget(out)
         raise
 
@@ -110,7 +110,7 @@ def _opened(config: RunConfig, on: Terms, workers: Workers) -> Contest:
     contest = _contest(config, on, workers)
     videos.remember(out, contest.whole)
     parts.write(out, contest.whole, config, on)  # first: it may refuse, and leaves no modules then
-    entrants.write(out, config, on)
+    entrants.write(config, on)
     return contest
 
 
@@ -139,13 +139,14 @@ def _prepare(config: RunConfig, workers: Workers) -> None:
     """Prepare the videos, where no prepared folder is named and that is not done yet."""
     if config.prepared:
         return
+    videos.check_list(config)
     out = Path(config.out)
     folder = out / "prepared"
     words = ("kinocell", "prepare", "--config", str(out / "config.json"), "--out", str(folder))
     run = Run(name="prepared", folder=folder, command=words, varied={},
               results=tuple(folder / name for name in RESULTS["prepare"]))  # fmt: skip
-    # Nothing can go on without it, so that what failed before is always tried again.
-    carry_out([run], replace(workers, again=True))
+    # Nothing can go on without it: what failed before is tried again by each command, once.
+    carry_out([run], replace(workers, again=True), retries=0)
     if failures.failed(run):
         raise RunError(f"The videos cannot be prepared: {failures.reason(run)}")
 

@@ -103,6 +103,25 @@ def prepare(config: RunConfig, *, manifest: Manifest | None = None) -> Path:
     return folder
 
 
+def listed(config: RunConfig, folder: Path) -> Manifest:
+    """The videos as they are listed now, with the split that a prepared folder has cut for them.
+
+    Args:
+        config: `data`, `dataset` and `split`; `data` must be there.
+        folder: That was prepared from them.
+
+    Raises:
+        ManifestError: The list of videos is empty or contradictory, or has no such split.
+    """
+    before = _settings_before(folder)
+    manifest = read_dataset(Path(config.data), config.dataset, _wanted_split(config, before))
+    if manifest.numbered:
+        return manifest.choose(config.split)
+    if (manifest.splits == NO_SPLIT).all():
+        return split_by_group(manifest, before["test_fraction"], before["seed"])
+    return manifest
+
+
 def _settings_before(folder: Path) -> dict[str, Any]:
     """The settings that a folder was prepared with, or is being prepared with."""
     if not (folder / "config.json").exists():

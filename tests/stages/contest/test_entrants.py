@@ -17,7 +17,7 @@ from kinocell.space.genotype import Genotype
 from kinocell.space.ops import OPS
 from kinocell.space.random_genotypes import num_genotypes, random_genotypes
 from kinocell.space.wiring import SearchSpace
-from kinocell.stages.compare import compare
+from kinocell.stages.compare import compare, opened, status
 from kinocell.stages.contest import entrants, views
 from kinocell.stages.contest.crew import Workers
 from kinocell.stages.contest.estimate import costs
@@ -46,7 +46,7 @@ def test_random_modules_are_of_the_space_of_the_given_one(
     on = Terms(genotypes=(given("found", SMALL),), random_genotypes=3)
     config = tiny(tmp_path / "out")
     assert (config.search.nodes, config.search.mid) != (SMALL.nodes, SMALL.mid)
-    entrants.write(tmp_path / "out", config, on)
+    entrants.write(config, on)
     files = [entrant.file for entrant in entrants.entrants(tmp_path / "out", on)]
     for genotype in (Genotype.load(file) for file in files if file):
         assert genotype.op_names == SMALL.op_names
@@ -84,10 +84,30 @@ def test_module_of_another_width_rule_does_not_pass_for_the_one_that_is_there(
 ) -> None:
     config, path = tiny(tmp_path / "out"), given("found", SMALL)
     on = Terms(genotypes=(path,), random_genotypes=0)
-    entrants.write(tmp_path / "out", config, on)
+    entrants.write(config, on)
     replace(Genotype.load(path), mid="equal").save(path)
     with pytest.raises(RunError, match="holds another module"):
-        entrants.write(tmp_path / "out", config, on)
+        entrants.write(config, on)
+
+
+def test_comparison_goes_on_after_another_module_was_refused(
+    given: Callable[..., str], tiny: Tiny, tmp_path: Path
+) -> None:
+    config, on = tiny(tmp_path / "out"), Terms(search_seeds=0, random_genotypes=1, lr_tries=1)
+    opened(config, on, Workers())
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    other = replace(on, genotypes=(given("found", SMALL),))
+    for action in (partial(opened, workers=Workers()), status):
+        with pytest.raises(RunError, match=r"random-0\.json holds another module"):
+            action(config, other)
+    after = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert after == before
+    own = SearchSpace(nodes=config.search.nodes, mid=config.search.mid)
+    fitting = replace(on, genotypes=(given("found", own),))
+    assert [lane.name for lane in opened(config, fitting, Workers()).lanes] == [
+        "given-0",
+        "random-0",
+    ]
 
 
 # --- what a given module has seen ---------------------------------------------------------------
@@ -101,7 +121,7 @@ def test_module_that_may_have_seen_test_videos_is_doubted(
     swapped = replace(videos, splits=np.vectorize(swap.get)(videos.splits).astype(np.int8))
     found = str(Path(tiny_run.out) / "search" / "genotype.json")
     on = Terms(genotypes=(found, given("unknown", SMALL)), random_genotypes=0, models=("c3d",))
-    entrants.write(tmp_path / "out", tiny_run, on)
+    entrants.write(replace(tiny_run, out=str(tmp_path / "out")), on)
     known, unknown, c3d = entrants.entrants(tmp_path / "out", on)
     assert entrants.doubts(known, videos, on) == []
     assert entrants.doubts(c3d, videos, on) == []

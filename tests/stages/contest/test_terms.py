@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +13,56 @@ import pytest
 from kinocell import cli
 from kinocell.config import RunConfig
 from kinocell.errors import ConfigError, RunError
+from kinocell.presets import PRESETS
 from kinocell.stages.compare import compare, opened
 from kinocell.stages.contest import terms
 from kinocell.stages.contest.crew import Workers
 from kinocell.stages.contest.estimate import costs
-from kinocell.stages.contest.terms import Terms
+from kinocell.stages.contest.terms import Budget, Terms
 
 Tiny = Callable[..., RunConfig]
 ON = Terms(random_genotypes=1, search_seeds=0, lr_tries=1)
+
+
+def test_refused_terms_are_taken_back_where_a_comparison_was_begun_before(
+    tiny: Tiny, tiny_run: RunConfig, spoilt: Callable[..., Path], tmp_path: Path
+) -> None:
+    def rename(_: int, video: dict[str, str]) -> None:
+        video["label"] = video["label"].replace("grow", "bloom")
+
+    config = tiny(tmp_path / "out", prepared=str(spoilt(edit=rename)))
+    opened(config, ON, Workers())
+    before = terms.remembered(tmp_path / "out")
+    with pytest.raises(RunError, match=r"only one of both .* Leave it out of --runs"):
+        opened(config, replace(ON, runs=(tiny_run.out,)), Workers())
+    assert terms.remembered(tmp_path / "out") == before == ON
+
+
+@pytest.mark.parametrize("preset", ["small", "demo", "paper"])
+@pytest.mark.parametrize("budget", [Budget(epochs=7), Budget(minutes=2.5)])
+def test_one_command_makes_the_whole_comparison_anew(
+    preset: str, budget: Budget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it is understood as is what it was made of."""
+    config = PRESETS[preset]()
+    config = replace(
+        config,
+        data="my videos/list.csv",
+        out=str(tmp_path / "out"),
+        seed=3,
+        clips=replace(config.clips, flip=not config.clips.flip, size_px=40),
+        train=replace(config.train, label_smoothing=0.125),
+    )
+    on = Terms(models=("c3d", "i3d"), genotypes=("a.json",), random_genotypes=0, seeds=2,
+               budget=budget, folds=3, runs=("one",))  # fmt: skip
+    seen = []
+    monkeypatch.setattr("kinocell.stages.compare.compare", lambda *given: seen.append(given))
+    typed = shlex.split(terms.command(on, config))
+    assert cli.main(typed[1:]) == cli.DONE
+    (understood, its_terms, _), *_ = seen
+    assert (typed[0], its_terms) == ("kinocell", on)
+    assert terms.shared(understood) == terms.shared(config)
+    assert understood.out == config.out
 
 
 @pytest.mark.parametrize("section", ["train", "search"])

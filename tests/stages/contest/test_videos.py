@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kinocell import runs
-from kinocell.config import RunConfig
+from kinocell.config import PrepareConfig, RunConfig
 from kinocell.errors import RunError
 from kinocell.stages.compare import opened
+from kinocell.stages.contest import terms
 from kinocell.stages.contest.crew import Workers
 from kinocell.stages.contest.estimate import costs
 from kinocell.stages.contest.state import Contest
 from kinocell.stages.contest.terms import Terms
+from kinocell.stages.many import attempts
 
 Tiny = Callable[..., RunConfig]
 ON = Terms(random_genotypes=1, search_seeds=0, lr_tries=1)
@@ -102,3 +108,83 @@ def test_folder_that_is_not_prepared_is_refused_with_the_same_words_for_its_cost
         with pytest.raises(RunError, match=r"nowhere is not prepared\. Leave --prepared out"):
             action(config, ON, Workers())
     assert not (tmp_path / "out").exists()
+
+
+# --- the comparison's own videos ----------------------------------------------------------------
+
+
+@pytest.fixture
+def own(tiny: Tiny, tmp_path: Path, video_csv: Path) -> RunConfig:
+    """Settings of a comparison that prepares the videos of a list by itself, and has done so."""
+    videos = tmp_path / "videos"
+    shutil.copytree(video_csv.parent, videos)
+    lines = (videos / "list.csv").read_text(encoding="utf-8").splitlines()
+    rows = [f"{line},{'test' if line.endswith('_0') else 'train'}" for line in lines[1:]]
+    (videos / "list.csv").write_text("\n".join([f"{lines[0]},split", *rows]) + "\n", "utf-8")
+    config = tiny(tmp_path / "out", prepared="", data=str(videos / "list.csv"))
+    config = replace(config, prepare=PrepareConfig(short_side_px=20, workers=1))
+    (videos / "to_left" / "video_00.mp4").write_bytes(b"no video")
+    config = replace(config, prepare=replace(config.prepare, max_skipped=1))
+    opened(config, ON, Workers())
+    return config
+
+
+@pytest.mark.parametrize(
+    ("where", "change", "message"),
+    [
+        (
+            {"label": "to_right"}, {"label": "rightward"},
+            r"only one of both has 2 classes \('rightward', 'to_right'\)",
+        ),
+        (
+            {"group": "person_1"}, {"split": "test"},
+            r"in which '.*' is train and not test \(4 such videos",
+        ),
+        (
+            {"path": "to_left/video_02.avi"}, {"label": "to_right"},
+            r"1 video has \('to_left/video_02\.avi'\) another label",
+        ),
+    ],
+)  # fmt: skip
+def test_comparison_does_not_go_on_where_its_list_has_changed(
+    own: RunConfig, where: dict[str, str], change: dict[str, str], message: str
+) -> None:
+    path = Path(own.data)
+    text = path.read_text(encoding="utf-8")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(row | change if where.items() <= row.items() else row for row in rows)
+    more = replace(ON, random_genotypes=2)
+    with pytest.raises(RunError, match=rf"list\.csv has changed since .* was begun: .*{message}"):
+        opened(own, more, Workers())
+    path.write_text(text, encoding="utf-8")
+    assert terms.remembered(Path(own.out)) == ON
+    assert len(opened(own, more, Workers()).lanes) == 2
+
+
+def test_comparison_goes_on_where_its_list_is_gone(own: RunConfig) -> None:
+    shutil.rmtree(Path(own.data).parent)
+    assert len(opened(own, ON, Workers()).lanes) == 1
+
+
+def test_split_that_was_cut_here_is_the_same_when_the_comparison_goes_on(
+    tiny: Tiny, tmp_path: Path, video_csv: Path
+) -> None:
+    config = tiny(tmp_path / "out", prepared="", data=str(video_csv))
+    for _ in range(2):
+        opened(config, ON, Workers())
+
+
+def test_videos_that_cannot_be_prepared_are_tried_once_by_each_command(
+    tiny: Tiny, tmp_path: Path, video_csv: Path
+) -> None:
+    rows = video_csv.read_text(encoding="utf-8").splitlines()
+    path = video_csv.parent / "all_train.csv"
+    path.write_text("\n".join([rows[0] + ",split", *(f"{row},train" for row in rows[1:])]), "utf-8")
+    config = tiny(tmp_path / "out", prepared="", data=str(path))
+    for time in (1, 2):
+        with pytest.raises(RunError, match=r"cannot be prepared: No video has the split 'test'"):
+            opened(config, ON, Workers())
+        assert len(attempts.attempts(tmp_path / "out" / "prepared")) == time

@@ -27,8 +27,13 @@ class Workers:
     pace: Pace = field(default_factory=Pace)
 
 
-def carry_out(planned: Sequence[Run], workers: Workers) -> None:
+def carry_out(planned: Sequence[Run], workers: Workers, retries: int = RETRIES) -> None:
     """Carry out some runs; what has failed is found in their folders.
+
+    Args:
+        planned: The runs.
+        workers: How many at a time.
+        retries: Crashes of a run that are followed by another attempt.
 
     Raises:
         KeyboardInterrupt: After Ctrl-C, when they have ended.
@@ -37,7 +42,7 @@ def carry_out(planned: Sequence[Run], workers: Workers) -> None:
     if not planned:
         return
     worked = carried_out(
-        planned, label="compare", workers=workers.num, retries=RETRIES, again=workers.again,
+        planned, label="compare", workers=workers.num, retries=retries, again=workers.again,
         pace=workers.pace,
     )  # fmt: skip
     if worked.signals:

@@ -5,6 +5,7 @@ What is done for each of them is in `lanes.py`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from kinocell.config import RunConfig
@@ -19,14 +20,17 @@ from kinocell.stages.model import training_fingerprint
 
 
 def check(config: RunConfig, on: Terms) -> None:
-    """Refuse random modules that cannot be drawn.
+    """Refuse modules that cannot be drawn, or are not those that the comparison was begun with.
 
     Raises:
         ConfigError: More than the space has, or the given modules are of different spaces.
         GenotypeError: The given modules have operators that are not known here.
+        RunError: A file of the comparison holds another module than is asked for.
     """
     if on.random_genotypes:
         check_num(space_of(config, on), on.random_genotypes)
+    for file, genotype in _modules(config, on):
+        _check_same(genotype, file)
 
 
 def space_of(config: RunConfig, on: Terms) -> SearchSpace:
@@ -65,7 +69,7 @@ def entrants(out: Path, on: Terms) -> list[Entrant]:
     return [*found, *(Entrant(kind="model", name=model) for model in on.models)]
 
 
-def write(out: Path, config: RunConfig, on: Terms) -> None:
+def write(config: RunConfig, on: Terms) -> None:
     """Write the files of given and of random modules that are missing.
 
     The given ones are kept with the comparison: their own files may change or go.
@@ -73,12 +77,21 @@ def write(out: Path, config: RunConfig, on: Terms) -> None:
     Raises:
         RunError: A file holds another module than is asked for.
     """
+    for file, genotype in _modules(config, on):
+        _check_same(genotype, file)
+        if not file.exists():
+            genotype.save(file)
+
+
+def _modules(config: RunConfig, on: Terms) -> Iterator[tuple[Path, Genotype]]:
+    """The file that each given and each random module has in the comparison, and the module."""
+    out = Path(config.out)
     for i, path in enumerate(on.genotypes):
-        _save_once(Genotype.load(path), _file(out, f"given-{i}"))
+        yield _file(out, f"given-{i}"), Genotype.load(path)
     if on.random_genotypes:
         drawn = random_genotypes(space_of(config, on), on.random_genotypes, seed=config.seed)
         for i, genotype in enumerate(drawn):
-            _save_once(genotype, _file(out, f"random-{i}"))
+            yield _file(out, f"random-{i}"), genotype
 
 
 def doubts(entrant: Entrant, videos: Manifest, on: Terms) -> list[str]:
@@ -110,9 +123,8 @@ def _file(out: Path, name: str) -> Path:
     return out / "genotypes" / f"{name}.json"
 
 
-def _save_once(genotype: Genotype, file: Path) -> None:
+def _check_same(genotype: Genotype, file: Path) -> None:
     if not file.exists():
-        genotype.save(file)
         return
     there = Genotype.load(file)
     if (there.nodes, there.mid) != (genotype.nodes, genotype.mid):

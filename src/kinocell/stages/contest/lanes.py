@@ -127,17 +127,18 @@ class Lane:
         """The file that says which learning rate was chosen."""
         return self.folder / "rate.json"
 
-    def final(self, seed: int, rate: float, epochs: int) -> list[Run]:
+    def final(self, seed: int, rate: float, epochs: int, *, warmup: int) -> list[Run]:
         """One training on all training videos, and its test.
 
         Args:
             seed: Counted from 0, on top of that of the settings.
             rate: Its learning rate.
             epochs: How long.
+            warmup: Epochs of them in which the rate rises.
         """
         folder = self.final_folder(seed)
         training = self._training(
-            folder, self.part.tested, self.base_seed + seed, epochs, rate=rate
+            folder, self.part.tested, self.base_seed + seed, epochs, rate=rate, warmup=warmup
         )
         return [*training, self._test(folder, self.part.tested)]
 

@@ -19,7 +19,7 @@ from kinocell.data.manifest import UNUSED, Manifest
 from kinocell.stages.contest import rows
 from kinocell.stages.contest.printed import LABEL, PRINTED, QUOTED
 from kinocell.stages.contest.rows import Line
-from kinocell.stages.contest.terms import Terms, shared, to_plain
+from kinocell.stages.contest.terms import Terms, command, shared, to_plain
 
 FORMAT = 1
 Values = Mapping[str, Any]
@@ -61,9 +61,10 @@ def everything(
         "devices": _by_device(found, lambda row: row["devices"]),
         "printed_label": LABEL,
         "settings": shared(config),
+        "again": command(terms, config),
         **runs.provenance(device),
     }
-    return content | {"notes": notes(terms, content)}
+    return content | {"notes": notes(terms, config, content)}
 
 
 def _name(config: RunConfig, videos: Manifest) -> str:
@@ -86,7 +87,7 @@ def _by_device(
     return dict(sorted(lines.items()))
 
 
-def notes(terms: Terms, content: Values) -> list[str]:
+def notes(terms: Terms, config: RunConfig, content: Values) -> list[str]:
     """What has to be known to read the table rightly, one sentence or two each."""
     found, videos = content["rows"], content["videos"]
     beside = any(row["kind"] == "run" for row in found)
@@ -95,6 +96,11 @@ def notes(terms: Terms, content: Values) -> list[str]:
         f"{who}: the same videos, input, augmentation, schedule and test, {terms.budget} a "
         "training."
     ]
+    if terms.budget.minutes and config.train.warmup_epochs:
+        said.append(
+            f"The warm-up is {config.train.warmup_epochs} of {config.train.epochs} epochs, and the "
+            "same share of what the minutes come to."
+        )
     if terms.lr_tries > 1:
         said.append(
             f"Each has its own learning rate, the best of {terms.lr_tries} on a part of the "
@@ -336,7 +342,7 @@ def as_markdown(found: Values) -> str:
             heads,
             [[row["name"], *(row["printed"][name] for name in QUOTED)] for row in quoted],
         )
-    lines += ["", *_per_class(found)]
+    lines += ["", *_per_class(found), "", f"Do it again: `{found['again']}`"]
     return "\n".join(lines).rstrip() + "\n"
 
 

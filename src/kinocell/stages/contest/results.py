@@ -134,21 +134,28 @@ def check_comparable(folder: Path, videos: Manifest) -> None:
         RunError: Other classes, another split, other test videos; the difference is named.
     """
     runs.stage_summary(folder / "evaluate")
+    if difference := _run_difference(folder, videos):
+        raise RunError(f"{folder} cannot be compared: {difference}. Leave it out of --runs.")
+
+
+def _run_difference(folder: Path, videos: Manifest) -> str:
+    """How the videos of a run differ from these, or an empty string."""
     model = metadata(folder / "train" / "best.safetensors")
     names = tuple(model["class_names"])
     if names != videos.class_names:
-        raise RunError(f"{folder} cannot be compared: {class_difference(names, videos)}.")
+        return class_difference(names, videos)
     scores = runs.read_json(folder / "evaluate" / "scores.json", "scores")
     tested = [video["path"] for video in scores["videos"]]
     rows = videos.rows("test")
     ours = videos.paths[rows].tolist()
     if tested != ours:
-        raise RunError(f"{folder} cannot be compared: {_test_difference(tested, ours)}.")
+        return _test_difference(tested, ours)
     if model["split"] != split_fingerprint(videos):
-        raise RunError(f"{folder} cannot be compared: {split_difference(model['splits'], videos)}.")
+        return split_difference(model["splits"], videos)
     _, labels, _ = saved_logits(folder / "evaluate")
-    if not np.array_equal(labels, videos.labels[rows]):
-        raise RunError(f"{folder} cannot be compared: its test videos have other labels.")
+    return (
+        "" if np.array_equal(labels, videos.labels[rows]) else "its test videos have other labels"
+    )
 
 
 PROTOCOL = (

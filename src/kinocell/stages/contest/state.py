@@ -59,8 +59,20 @@ def trials(contest: Contest, lane: Lane) -> list[Run]:
         return []
     short = max(length.epochs // choices.SHORT, 1)
     # The same share of a short training; there may be none that warms up for whole epochs.
-    warmup = contest.config.train.warmup_epochs * short // length.epochs
+    warmup = _warmup(contest, length.epochs) * short // length.epochs
     return [run for rate in tried(contest) for run in lane.trial(rate, short, warmup=warmup)]
+
+
+def _warmup(contest: Contest, epochs: int) -> int:
+    """Epochs in which the rate rises, of a training of so many.
+
+    Where minutes decide how long each network is trained, all have the same share of it as the
+    settings have; a few epochs would be all of a short training.
+    """
+    train = contest.config.train
+    if contest.terms.budget.epochs:
+        return train.warmup_epochs
+    return train.warmup_epochs * epochs // train.epochs
 
 
 def rate_of(contest: Contest, lane: Lane) -> float | None:
@@ -95,8 +107,12 @@ def trainings(contest: Contest, lane: Lane) -> list[Run]:
     length, rate = epochs_of(contest, lane), rate_of(contest, lane)
     if length is None or rate is None:
         return []
-    seeds = range(contest.terms.seeds)
-    return [run for seed in seeds for run in lane.final(seed, rate, length.epochs)]
+    warmup = _warmup(contest, length.epochs)
+    return [
+        run
+        for seed in range(contest.terms.seeds)
+        for run in lane.final(seed, rate, length.epochs, warmup=warmup)
+    ]
 
 
 def planned(contest: Contest) -> list[Run]:

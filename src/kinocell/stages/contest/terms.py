@@ -5,6 +5,7 @@ Settings that every run has too (clips, search, training, ...) are in the config
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from kinocell import ranks, runs, settings
 from kinocell.baselines.table import BASELINES
 from kinocell.config import RunConfig, lasting
 from kinocell.errors import ConfigError, RunError, pick
+from kinocell.options import dashed
+from kinocell.presets import PRESETS
 from kinocell.space.genotype import Genotype
 from kinocell.strategies.table import STRATEGIES
 
@@ -143,6 +146,30 @@ def to_plain(terms: Terms) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(terms).items()}
 
 
+def command(terms: Terms, config: RunConfig) -> str:
+    """One command that makes the whole comparison anew, however many it was begun and grown by.
+
+    It names the preset that is nearest to the settings, and what differs from it.
+    """
+    given = shared(config)
+    changed = {
+        name: {key: value for key, value in given.items() if preset.get(key) != value}
+        for name, preset in ((name, shared(made())) for name, made in PRESETS.items())
+    }
+    nearest = min(changed, key=lambda name: len(changed[name]))
+    values: dict[str, Any] = {"prepared": config.prepared} if config.prepared else {}
+    values |= {"preset": nearest} | changed[nearest]
+    values |= {"models": ",".join(terms.models), "genotype": ",".join(terms.genotypes)}
+    values |= {"runs": ",".join(terms.runs), "budget": str(terms.budget)}
+    numbers = ("random_genotypes", "search_seeds", "seeds", "lr_tries")
+    values |= {name: getattr(terms, name) for name in numbers} | {"folds": terms.folds or ""}
+    words = ["kinocell", "compare"]
+    for key, value in (values | {"out": config.out}).items():
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        words += [dashed(key), text] if text else []
+    return shlex.join(words)
+
+
 def remembered(out: Path) -> Terms | None:
     """The terms of the comparison in a folder, if there is one."""
     path = out / "comparison.json"
@@ -169,12 +196,12 @@ def check_new(out: Path) -> None:
         )
 
 
-def remember(out: Path, terms: Terms, config: RunConfig) -> bool:
+def remember(out: Path, terms: Terms, config: RunConfig) -> Mapping[str, Any] | None:
     """Write OUT/comparison.json, or compare with what is there. Of several processes, the first
     writes.
 
     Returns:
-        Whether the comparison is new.
+        What was there before, for `take_back`; None where the comparison is new.
 
     Raises:
         RunError: The folder holds a comparison on other terms or with other settings.
@@ -183,11 +210,12 @@ def remember(out: Path, terms: Terms, config: RunConfig) -> bool:
     content = {"format": FORMAT, "terms": to_plain(terms), "settings": shared(config)}
     content |= runs.provenance()
     if not path.exists() and runs.write_json_once(path, content):
-        return True
+        return None
     check_same(out, terms, config)
+    before = _content(path)
     if ranks.here().is_first:
         runs.write_json(path, content)
-    return False
+    return before
 
 
 def check_same(out: Path, terms: Terms, config: RunConfig) -> None:
@@ -209,9 +237,17 @@ def check_same(out: Path, terms: Terms, config: RunConfig) -> None:
         )
 
 
-def forget(out: Path) -> None:
-    """Take back the terms of a comparison that could not begin, so that others can be tried."""
-    (out / "comparison.json").unlink(missing_ok=True)
+def take_back(out: Path, before: Mapping[str, Any] | None) -> None:
+    """Take back terms on which a comparison could not begin or go on.
+
+    Args:
+        out: Of the comparison.
+        before: What `remember` gave.
+    """
+    if before is None:
+        (out / "comparison.json").unlink(missing_ok=True)
+    elif ranks.here().is_first:
+        runs.write_json(out / "comparison.json", before)
 
 
 def as_begun(config: RunConfig) -> RunConfig:

@@ -11,14 +11,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kinocell import runs
 from kinocell.config import RunConfig
 from kinocell.data.clips import Prepared, open_prepared
 from kinocell.data.datasets import check_there
+from kinocell.data.listing import listed_in
+from kinocell.data.manifest import UNUSED, Manifest, counted
 from kinocell.errors import RunError
 from kinocell.stages.contest.results import class_difference, split_difference
 from kinocell.stages.folders import prepared_contents
 from kinocell.stages.model import split_fingerprint, split_names
+from kinocell.stages.prepare import listed
 
 NAME = "videos.json"
 FORMAT = 1
@@ -80,6 +85,52 @@ def check_same(out: Path, prepared: Prepared) -> None:
             f"{prepared.folder} does not hold the videos of the comparison in {out}: "
             f"{difference}. Networks on both cannot be compared; choose another --out."
         )
+
+
+def check_list(config: RunConfig) -> None:
+    """Refuse to go on where the videos are listed otherwise than when the comparison was begun.
+
+    Its own frames are still those of the beginning; but what would be trained now is not what the
+    list says. Where the list is gone, the comparison goes on with what it has.
+
+    Raises:
+        RunError: Other classes, another split, other labels; the difference is named.
+        ManifestError: A list that cannot be read any more.
+    """
+    folder, source = own_videos(Path(config.out)), Path(config.data)
+    if config.prepared or not config.data or not source.exists():
+        return
+    if not (folder / "done.json").exists():
+        return
+    before, now = open_prepared(folder, config.split).manifest, listed(config, folder)
+    skipped = {row.path for row in listed_in(folder / "skipped.csv")}
+    now = now.select([i for i, path in enumerate(now.paths.tolist()) if path not in skipped])
+    if difference := _list_difference(before, now):
+        raise RunError(
+            f"{source} has changed since the comparison in {config.out} was begun: {difference}. "
+            "Put it back as it was, or choose another --out."
+        )
+
+
+def _list_difference(before: Manifest, now: Manifest) -> str:
+    """How a list differs from the one before, or an empty string."""
+    if before.class_names != now.class_names:
+        return class_difference(before.class_names, now)
+    if split_fingerprint(before) != split_fingerprint(now):
+        return split_difference(split_names(before), now)
+    labels = _labels(now)
+    other = sorted(video for video, label in _labels(before).items() if labels[video] != label)
+    if not other:
+        return ""
+    return f"{counted([path for path, _ in other], 'video has', 'videos have')} another label"
+
+
+def _labels(videos: Manifest) -> dict[tuple[str, float], str]:
+    """The class of every video that the split uses."""
+    rows = np.flatnonzero(videos.splits != UNUSED)
+    names = [videos.class_names[label] for label in videos.labels[rows].tolist()]
+    columns = videos.paths[rows].tolist(), videos.start_seconds[rows].tolist()
+    return dict(zip(zip(*columns, strict=True), names, strict=True))
 
 
 def forget(out: Path) -> None:
