@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from kinocell.config import RunConfig
 from kinocell.data.clips import open_prepared
 from kinocell.data.manifest import from_names
 from kinocell.stages.contest import output
-from kinocell.stages.contest.printed import LABEL
+from kinocell.stages.contest.printed import LABEL, PRINTED
 from kinocell.stages.contest.results import COSTS, Result
 from kinocell.stages.contest.rows import Kind, Line, Member
 from kinocell.stages.contest.terms import Terms
@@ -36,8 +37,8 @@ def trained(
         for device in devices
     ]  # fmt: skip
     members = [Member(name=f"{name}-{i}", tested=tested, paced_on=paced_on) for i in range(2)]
-    kind: Kind = "random" if name == "random" else "model"
-    return Line(kind=kind, name=name, members=members, planned=2 * len(tested))
+    kinds: dict[str, Kind] = {"searched": "searched", "random": "random"}
+    return Line(kind=kinds.get(name, "model"), name=name, members=members, planned=2 * len(tested))
 
 
 def compared(
@@ -136,6 +137,32 @@ def test_csv_has_all_that_the_paper_prints_and_the_best_random_module() -> None:
     }  # fmt: skip
     assert (random["best_random_module"], random["best_random_video_top1"]) == ("random-0", "0.5")
     assert (resnet["best_random_module"], random[f"size {LABEL}"]) == ("", "")
+
+
+def test_paper_is_quoted_in_all_files_or_in_none(tmp_path: Path) -> None:
+    def quoted(*names: str) -> list[set[str]]:
+        """In .json, .csv, .md and the page: which of the lines."""
+        found = compared(*(trained(name, "CPU") for name in names))
+        table = csv.DictReader(io.StringIO(output.as_csv(found)))
+        comparison.write(tmp_path / "compare.html", found)
+        page = (tmp_path / "compare.html").read_text(encoding="utf-8")
+        texts = [output.as_markdown(found).partition("What the paper prints")[2],
+                 page.partition('<section id="printed"')[2].partition("</section>")[0]]  # fmt: skip
+        return [
+            {row["name"] for row in found["rows"] if row["printed"]},
+            {line["network"] for line in table if line[f"video_top1 {LABEL}"]},
+            *({name for name in names if name in PRINTED and PRINTED[name]["video_top1"] in text}
+              for text in texts),
+        ]  # fmt: skip
+
+    assert quoted("searched", "c3d") == [set()] * 4
+    assert quoted("searched", "c3d", "convnet3d") == [{"searched", "convnet3d"}] * 4
+    assert quoted("c3d", "convnet3d") == [{"convnet3d"}] * 4
+
+
+def test_run_from_elsewhere_is_no_network_of_the_paper() -> None:
+    found = compared(trained("searched", "CPU"), replace(trained("convnet3d", "CPU"), kind="run"))
+    assert [row["printed"] for row in found["rows"]] == [None, None]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from kinocell import runs
 from kinocell.config import RunConfig
 from kinocell.data.manifest import UNUSED, Manifest
 from kinocell.stages.contest import rows
-from kinocell.stages.contest.printed import LABEL, PRINTED, QUOTED
+from kinocell.stages.contest.printed import LABEL, QUOTED, quoted
 from kinocell.stages.contest.rows import Line
 from kinocell.stages.contest.terms import Terms, shared, to_plain
 
@@ -38,11 +38,12 @@ def everything(
         device: Its name.
     """
     searched = next((line for line in lines if line.kind == "searched"), None)
+    in_paper = quoted(line.name for line in lines if line.kind != "run")
     found = []
     for line in lines:
         against = None if line.kind == "searched" else searched
         values = rows.numbers(line, against, videos.class_names)
-        values["printed"] = None if line.kind == "run" else PRINTED.get(line.name)
+        values["printed"] = in_paper.get(line.name)
         found.append(values)
     used = np.flatnonzero(videos.splits != UNUSED)
     tested = used if terms.folds else videos.rows("test")
@@ -276,9 +277,8 @@ def problems(found: Values) -> list[str]:
 
 
 def printed(found: Values) -> list[Values]:
-    """The lines that stand in the paper's Table 2 too, where a network drawn by people is one."""
-    quoted = [row for row in found["rows"] if row["printed"]]
-    return quoted if any(row["kind"] != "searched" for row in quoted) else []
+    """The lines beside which the paper's Table 2 is quoted."""
+    return [row for row in found["rows"] if row["printed"]]
 
 
 COLUMNS = ("network", "n", "video top-1", "95 %", "clip top-1", "vs searched", "p",
@@ -312,7 +312,6 @@ def cells(row: Values) -> list[str]:
 def as_markdown(found: Values) -> str:
     """The table for a paper or a page, with all that belongs to it."""
     videos = found["videos"]
-    quoted = printed(found)
     lines = [
         f"# {found['name']}: networks compared",
         "",
@@ -325,7 +324,7 @@ def as_markdown(found: Values) -> str:
         if best := best_random(row):
             lines += [f"Best random module: {best['name']}, {spread(best['video_top1'])}.", ""]
     lines += [f"- {note}" for note in (*found["notes"], *problems(found))]
-    if quoted:
+    if in_paper := printed(found):
         lines += [
             "",
             f"What the paper prints {LABEL.removeprefix('printed in the paper ')}:",
@@ -334,7 +333,7 @@ def as_markdown(found: Values) -> str:
         heads = ("network", "video top-1", "parameters", "model size")
         lines += _table(
             heads,
-            [[row["name"], *(row["printed"][name] for name in QUOTED)] for row in quoted],
+            [[row["name"], *(row["printed"][name] for name in QUOTED)] for row in in_paper],
         )
     lines += ["", *_per_class(found)]
     return "\n".join(lines).rstrip() + "\n"
