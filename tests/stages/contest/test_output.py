@@ -15,7 +15,7 @@ from kinocell.data.clips import open_prepared
 from kinocell.data.manifest import from_names
 from kinocell.stages.contest import output
 from kinocell.stages.contest.printed import LABEL, PRINTED
-from kinocell.stages.contest.results import COSTS, Result
+from kinocell.stages.contest.results import COUNTS, TIMES, Result
 from kinocell.stages.contest.rows import Kind, Line, Member
 from kinocell.stages.contest.terms import Terms
 from kinocell.stages.page import comparison
@@ -32,7 +32,7 @@ def trained(
     hits = np.isin(np.arange(8), right)
     tested = [
         Result(folders=(Path(name),), rows=np.arange(8), labels=np.array(labels), hits=hits,
-               clip_shares=hits.astype(float), costs=dict.fromkeys(COSTS, 1000.0),
+               clip_shares=hits.astype(float), costs=(dict.fromkeys((*COUNTS, *TIMES), 1000),),
                devices=(device,))
         for device in devices
     ]  # fmt: skip
@@ -124,6 +124,54 @@ def test_folds_pool_the_videos_of_all_splits_but_the_unused() -> None:
     found = compared(terms=Terms(folds=2), groups=2)
     assert (found["videos"]["test"], found["videos"]["test_groups"]) == (22, 2 + 14)
     assert saying(found, "2 folds, cut by group from all videos, whatever their split.")
+
+
+# --- folds ----------------------------------------------------------------------------------------
+
+
+def searched_in_folds(members: int, folds: int) -> Line:
+    line = trained("searched", "CPU")
+    return replace(line, members=line.members[:members], searched_in_folds=folds)
+
+
+@pytest.mark.parametrize(
+    ("members", "folds", "title", "networks"),
+    [
+        (1, 2, "searched (1 search in each of 2 folds)", "2"),
+        (2, 5, "searched (2 searches in each of 5 folds)", "10"),
+        (1, 0, "searched (1 module)", "1"),
+        (2, 0, "searched (2 modules)", "2"),
+    ],
+)
+def test_line_says_of_how_many_networks_it_is(
+    members: int, folds: int, title: str, networks: str
+) -> None:
+    found = compared(searched_in_folds(members, folds), terms=Terms(folds=folds))
+    assert output.title(found["rows"][0]) == title
+    assert f"| {title} |" in output.as_markdown(found)
+    (line,) = csv.DictReader(io.StringIO(output.as_csv(found)))
+    assert line["networks"] == networks
+
+
+def test_terminal_has_the_name_of_a_line_whose_title_is_too_long() -> None:
+    found = compared(searched_in_folds(2, 5), trained("c3d", "CPU"), trained("a" * 30, "CPU"))
+    said = output.as_text(found)
+    assert [line[:24].rstrip() for line in said[1:4]] == ["searched", "c3d", "..." + "a" * 21]
+    assert max(map(len, said)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (80_042, 115_434, "80-115 k"),
+        (115_434, 115_434, "115 k"),
+        (999_499, 999_499, "999 k"),
+        (86_400, 999_600, "0.0864-1 M"),
+        (33_217_452, 33_217_452, "33.2 M"),
+    ],
+)
+def test_parameters_are_said_as_a_range_in_plain_digits(low: int, high: int, said: str) -> None:
+    assert output.parameters({"costs": {"parameters": {"low": low, "high": high}}}) == said
 
 
 # --- the files ----------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from kinocell.stages.contest.printed import LABEL, QUOTED, quoted
 from kinocell.stages.contest.rows import Line
 from kinocell.stages.contest.terms import Terms, shared, to_plain
 
-FORMAT = 1
+FORMAT = 2
 Values = Mapping[str, Any]
 
 
@@ -225,11 +225,16 @@ def count(row: Values) -> str:
 
 
 def parameters(row: Values) -> str:
-    """`"33.2 M"`, `"86.4-240 k"` where the networks of a line differ."""
+    """`"33.2 M"`, `"86.4-240 k"` where the networks of a line, or of a member, differ."""
     found = row["costs"]["parameters"]
-    factor, unit = (1e6, "M") if found["high"] >= 1e6 else (1e3, "k")
+    # 999,600 would be "1e+03 k".
+    factor, unit = (1e6, "M") if found["high"] >= 999_500 else (1e3, "k")
+    return f"{_ends(found, factor)} {unit}"
+
+
+def _ends(found: Values, factor: float = 1) -> str:
     low, high = (f"{found[name] / factor:.3g}" for name in ("low", "high"))
-    return f"{low} {unit}" if low == high else f"{low}-{high} {unit}"
+    return low if low == high else f"{low}-{high}"
 
 
 def best_random(row: Values) -> Values | None:
@@ -242,8 +247,10 @@ def best_random(row: Values) -> Values | None:
 
 def title(row: Values) -> str:
     """The name of a line, with how many networks it stands for."""
+    num, folds = len(row["members"]), row["searched_in_folds"]
+    if folds:
+        return f"{row['name']} ({num} search{'' if num == 1 else 'es'} in each of {folds} folds)"
     if row["kind"] in ("searched", "random"):
-        num = len(row["members"])
         return f"{row['name']} ({num} module{'' if num == 1 else 's'})"
     return str(row["name"])
 
@@ -290,7 +297,7 @@ def cells(row: Values) -> list[str]:
     if not row["trainings"]:
         reason = row["failures"][0]["reason"] if row["failures"] else "not done yet"
         return [title(row), count(row), reason, *("-" for _ in COLUMNS[3:])]
-    cost = {name: values["median"] for name, values in row["costs"].items()}
+    cost = row["costs"]
     return [
         title(row),
         count(row),
@@ -300,10 +307,10 @@ def cells(row: Values) -> list[str]:
         gap(row),
         p_value(row),
         parameters(row),
-        f"{cost['weights_mib']:.3g}",
-        f"{cost['multiply_adds'] / 1e9:.3g} G",
-        f"{cost['milliseconds']:.3g}",
-        f"{cost['milliseconds_p90']:.3g}",
+        _ends(cost["weights_mib"]),
+        f"{_ends(cost['multiply_adds'], 1e9)} G",
+        f"{cost['milliseconds']['median']:.3g}",
+        f"{cost['milliseconds_p90']['median']:.3g}",
         rates(row),
         epochs(row),
     ]
@@ -372,8 +379,9 @@ def as_csv(found: Values) -> str:
     for row in found["rows"]:
         video, clip = row.get("video_top1", {}), row.get("clip_top1", {})
         gap_values, best = row.get("difference", {}), best_random(row)
+        networks = len(row["members"]) * max(row["searched_in_folds"], 1)
         writer.writerow(
-            [row["name"], len(row["members"]), row["trainings"], row["planned"],
+            [row["name"], networks, row["trainings"], row["planned"],
              *(_cell(video.get(name)) for name in ("mean", "sd", "low", "high")),
              *(_cell(clip.get(name)) for name in ("mean", "sd")),
              *(_cell(gap_values.get(name)) for name in ("value", "low", "high", "mcnemar_p")),
@@ -394,7 +402,8 @@ def as_text(found: Values) -> list[str]:
     """The heart of it for a terminal of 80 columns."""
     lines = [f"{'':<24}{'n':>5} {'video top-1':>13} {'vs searched':>22} {'params':>13}"]
     for row in found["rows"]:
-        name = title(row) if len(title(row)) <= 24 else "..." + title(row)[-21:]
+        name = title(row) if len(title(row)) <= 24 else row["name"]
+        name = name if len(name) <= 24 else "..." + name[-21:]
         left = f"{name:<24}{count(row):>5}"
         if not row["trainings"]:
             reason = row["failures"][0]["reason"] if row["failures"] else "not done yet"
