@@ -158,13 +158,16 @@ def test_columns_of_the_csv_hold_the_numbers_that_they_are_named_after(
             "difference_high": gap.get("high"),
             "mcnemar_p": gap.get("mcnemar_p"),
             **{
-                name: costs.get(name, {}).get("median")
+                f"{name}_{of}": costs.get(name, {}).get(of)
                 for name in (*COUNTS, "milliseconds", "milliseconds_p90")
+                for of in ("median", "low", "high")
             },
         }
         for name, value in expected.items():
             written = float(line[name]) if line[name] else None
             assert written == (None if value is None else pytest.approx(value, rel=1e-5)), name
+            if name.startswith(COUNTS) and value is not None:
+                assert line[name] == str(value), name  # to the last digit, and no 1.88855e+06
         counts = (len(row["members"]), row["trainings"], row["planned"])
         assert tuple(int(line[name]) for name in ("networks", "trainings", "planned")) == counts
         assert line["network"] == row["name"]

@@ -365,14 +365,16 @@ def _table(heads: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
 
 
 def as_csv(found: Values) -> str:
-    """One line per line of the table, plain numbers for a spreadsheet."""
+    """One line per line of the table, plain numbers for a spreadsheet; counts to the last digit."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     costs = ("parameters", "weights_mib", "multiply_adds", "milliseconds", "milliseconds_p90")
+    told = ("median", "low", "high")
     writer.writerow(
         ["network", "networks", "trainings", "planned", "video_top1", "video_top1_sd",
          "video_top1_low", "video_top1_high", "clip_top1", "clip_top1_sd", "difference",
-         "difference_low", "difference_high", "mcnemar_p", *costs, "learning_rates", "epochs",
+         "difference_low", "difference_high", "mcnemar_p",
+         *(f"{name}_{of}" for name in costs for of in told), "learning_rates", "epochs",
          "best_random_module", "best_random_video_top1", *(f"{name} {LABEL}" for name in QUOTED),
          "failure"]
     )  # fmt: skip
@@ -385,7 +387,8 @@ def as_csv(found: Values) -> str:
              *(_cell(video.get(name)) for name in ("mean", "sd", "low", "high")),
              *(_cell(clip.get(name)) for name in ("mean", "sd")),
              *(_cell(gap_values.get(name)) for name in ("value", "low", "high", "mcnemar_p")),
-             *(_cell(row["costs"][name]["median"] if "costs" in row else None) for name in costs),
+             *(_cell(row["costs"][name][of] if "costs" in row else None)
+               for name in costs for of in told),
              rates(row), epochs(row), best["name"] if best else "",
              _cell(best["video_top1"]["mean"] if best else None),
              *((row["printed"] or {}).get(name, "") for name in QUOTED),
@@ -395,7 +398,9 @@ def as_csv(found: Values) -> str:
 
 
 def _cell(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.6g}"
 
 
 def as_text(found: Values) -> list[str]:
