@@ -348,6 +348,17 @@ def test_folds_test_every_video_once_by_networks_that_never_saw_its_group(
     )
     (row,) = [row for row in found["rows"] if row["name"] == "searched"]
     assert row["video_top1"]["mean"] == pytest.approx(right / len(videos))
+    sizes = [
+        runs.read_json(lane.final_folder(0) / "train/done.json", "")["parameters"]
+        for lane in contest.lanes
+        if lane.entrant.kind == "searched"
+    ]
+    low, high = min(sizes), max(sizes)
+    assert row["costs"]["parameters"] == {"median": low, "low": low, "high": high}
+    assert [output.title(row) for row in found["rows"]] == [
+        "searched (1 search in each of 2 folds)",
+        "random (1 module)",
+    ]
 
 
 # --- runs from elsewhere ------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import pytest
 from kinocell.config import RunConfig
 from kinocell.data.manifest import Manifest, from_names
 from kinocell.stages.contest import output
-from kinocell.stages.contest.results import COSTS, Result
+from kinocell.stages.contest.results import COUNTS, TIMES, Result, union
 from kinocell.stages.contest.rows import Kind, Line, Member
 from kinocell.stages.contest.terms import Budget, Terms
 from kinocell.stages.page import comparison
@@ -28,15 +28,16 @@ if TYPE_CHECKING:
 CLASSES = ("wave", "<b>clap</b>", '</script><script>alert("1")</script>')
 
 
-def trained(accuracy: float, cost: float, seed: int) -> Result:
+def trained(accuracy: float, cost: int, seed: int) -> Result:
     labels = np.arange(60) % len(CLASSES)
     hits = np.random.default_rng(seed).random(60) < accuracy
     return Result(folders=(Path("run"),), rows=np.arange(60), labels=labels, hits=hits,
                   clip_shares=hits * np.float64(0.75),
-                  costs={name: cost * 2**i for i, name in enumerate(COSTS)})  # fmt: skip
+                  costs=({name: cost * 2**i for i, name in enumerate(COUNTS)}
+                         | {name: cost * 1.1**i for i, name in enumerate(TIMES)},))  # fmt: skip
 
 
-def line(name: str, accuracy: float, cost: float, members: int = 1) -> Line:
+def line(name: str, accuracy: float, cost: int, members: int = 1) -> Line:
     kinds: dict[str, Kind] = {"searched": "searched", "random": "random"}
     return Line(
         kind=kinds.get(name, "model"),
@@ -64,11 +65,11 @@ def videos() -> Manifest:
 def found() -> dict[str, Any]:
     """A made-up comparison with everything on it."""
     lines = [
-        line("searched", 0.8, 1e5, 3),
-        line("random", 0.75, 2e5, 4),
-        line("resnet3d_18", 0.5, 33e6),
-        line("c3d", 0.3, 78e6),
-        line("x3d_xs", 0.82, 3e6),
+        line("searched", 0.8, 115_434, 3),
+        line("random", 0.75, 210_507, 4),
+        line("resnet3d_18", 0.5, 33_217_452),
+        line("c3d", 0.3, 78_409_573),
+        line("x3d_xs", 0.82, 3_181_623),
         Line(kind="model", name="convnet3d", members=[Member(name="convnet3d", tested=[])],
              planned=2, failures=[("convnet3d/seed-0, train", "memory ran out")]),
     ]  # fmt: skip
@@ -101,6 +102,21 @@ def test_paper_numbers_stand_apart_with_their_label(page_file: Path, found: dict
     assert "UCF101 split 1, other protocol" in markdown.split("42.4 %")[0]
 
 
+def test_page_shows_the_range_of_what_a_search_found_in_each_fold(tmp_path: Path) -> None:
+    folds = [trained(0.8, cost, seed=0) for cost in (80_042, 115_434)]
+    folds[1] = replace(folds[1], folders=(Path("fold-2"),), rows=folds[1].rows + 60)
+    searched = Line(kind="searched", name="searched", planned=1, searched_in_folds=2,
+                    members=[Member(name="searched-0", tested=[union(folds)])])  # fmt: skip
+    found = output.everything([searched], videos(), Terms(folds=2), RunConfig(), device="CPU")
+    comparison.write(tmp_path / "compare.html", found)
+    text = (tmp_path / "compare.html").read_text(encoding="utf-8")
+    table, networks = text.split("The networks of each line")
+    assert ">searched (1 search in each of 2 folds)</th>" in table
+    for value, text in ((80_042, "80-115 k"), (4 * 80_042, "0.00032-0.000462 G")):
+        assert f'<td class="num" data-value="{value}">{text}</td>' in table
+    assert '<th scope="row">searched-0</th><td>80-115 k</td>' in networks
+
+
 def test_page_says_where_the_searched_network_does_not_win(page_file: Path) -> None:
     text = page_file.read_text(encoding="utf-8")
     assert "ahead of" in text
@@ -108,8 +124,8 @@ def test_page_says_where_the_searched_network_does_not_win(page_file: Path) -> N
 
 
 def test_run_from_elsewhere_has_a_mark_of_its_own(page_file: Path, tmp_path: Path) -> None:
-    added = replace(line("run searched (16 frames)", 0.6, 1e6), kind="run")
-    found = output.everything([line("searched", 0.8, 1e5), added], videos(), Terms(), RunConfig(),
+    added = replace(line("run searched (16 frames)", 0.6, 10**6), kind="run")
+    found = output.everything([line("searched", 0.8, 10**5), added], videos(), Terms(), RunConfig(),
                               device="CPU")  # fmt: skip
     comparison.write(tmp_path / "runs.html", found)
     text = (tmp_path / "runs.html").read_text(encoding="utf-8")
@@ -141,11 +157,17 @@ def test_columns_of_the_csv_hold_the_numbers_that_they_are_named_after(
             "difference_low": gap.get("low"),
             "difference_high": gap.get("high"),
             "mcnemar_p": gap.get("mcnemar_p"),
-            **{name: costs.get(name, {}).get("median") for name in COSTS if name != "seconds"},
+            **{
+                f"{name}_{of}": costs.get(name, {}).get(of)
+                for name in (*COUNTS, "milliseconds", "milliseconds_p90")
+                for of in ("median", "low", "high")
+            },
         }
         for name, value in expected.items():
             written = float(line[name]) if line[name] else None
             assert written == (None if value is None else pytest.approx(value, rel=1e-5)), name
+            if name.startswith(COUNTS) and value is not None:
+                assert line[name] == str(value), name  # to the last digit, and no 1.88855e+06
         counts = (len(row["members"]), row["trainings"], row["planned"])
         assert tuple(int(line[name]) for name in ("networks", "trainings", "planned")) == counts
         assert line["network"] == row["name"]
@@ -230,7 +252,7 @@ def test_points_intervals_and_labels_lie_where_their_numbers_say(
 def test_axis_of_networks_that_cost_nearly_the_same_has_numbers_too(
     browser: Browser, tmp_path: Path
 ) -> None:
-    lines = [line("searched", 0.8, 21e6), line("c3d", 0.3, 24e6)]
+    lines = [line("searched", 0.8, 21_000_000), line("c3d", 0.3, 24_000_000)]
     on = Terms(budget=Budget(epochs=30))
     comparison.write(
         tmp_path / "compare.html", output.everything(lines, videos(), on, RunConfig(), device="CPU")

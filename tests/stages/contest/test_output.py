@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from kinocell.config import RunConfig
 from kinocell.data.clips import open_prepared
 from kinocell.data.manifest import from_names
 from kinocell.stages.contest import output
-from kinocell.stages.contest.printed import LABEL
-from kinocell.stages.contest.results import COSTS, Result
+from kinocell.stages.contest.printed import LABEL, PRINTED
+from kinocell.stages.contest.results import COUNTS, TIMES, Result
 from kinocell.stages.contest.rows import Kind, Line, Member
 from kinocell.stages.contest.terms import Terms
 from kinocell.stages.page import comparison
@@ -31,13 +32,13 @@ def trained(
     hits = np.isin(np.arange(8), right)
     tested = [
         Result(folders=(Path(name),), rows=np.arange(8), labels=np.array(labels), hits=hits,
-               clip_shares=hits.astype(float), costs=dict.fromkeys(COSTS, 1000.0),
+               clip_shares=hits.astype(float), costs=(dict.fromkeys((*COUNTS, *TIMES), 1000),),
                devices=(device,))
         for device in devices
     ]  # fmt: skip
     members = [Member(name=f"{name}-{i}", tested=tested, paced_on=paced_on) for i in range(2)]
-    kind: Kind = "random" if name == "random" else "model"
-    return Line(kind=kind, name=name, members=members, planned=2 * len(tested))
+    kinds: dict[str, Kind] = {"searched": "searched", "random": "random"}
+    return Line(kind=kinds.get(name, "model"), name=name, members=members, planned=2 * len(tested))
 
 
 def compared(
@@ -125,6 +126,54 @@ def test_folds_pool_the_videos_of_all_splits_but_the_unused() -> None:
     assert saying(found, "2 folds, cut by group from all videos, whatever their split.")
 
 
+# --- folds ----------------------------------------------------------------------------------------
+
+
+def searched_in_folds(members: int, folds: int) -> Line:
+    line = trained("searched", "CPU")
+    return replace(line, members=line.members[:members], searched_in_folds=folds)
+
+
+@pytest.mark.parametrize(
+    ("members", "folds", "title", "networks"),
+    [
+        (1, 2, "searched (1 search in each of 2 folds)", "2"),
+        (2, 5, "searched (2 searches in each of 5 folds)", "10"),
+        (1, 0, "searched (1 module)", "1"),
+        (2, 0, "searched (2 modules)", "2"),
+    ],
+)
+def test_line_says_of_how_many_networks_it_is(
+    members: int, folds: int, title: str, networks: str
+) -> None:
+    found = compared(searched_in_folds(members, folds), terms=Terms(folds=folds))
+    assert output.title(found["rows"][0]) == title
+    assert f"| {title} |" in output.as_markdown(found)
+    (line,) = csv.DictReader(io.StringIO(output.as_csv(found)))
+    assert line["networks"] == networks
+
+
+def test_terminal_has_the_name_of_a_line_whose_title_is_too_long() -> None:
+    found = compared(searched_in_folds(2, 5), trained("c3d", "CPU"), trained("a" * 30, "CPU"))
+    said = output.as_text(found)
+    assert [line[:24].rstrip() for line in said[1:4]] == ["searched", "c3d", "..." + "a" * 21]
+    assert max(map(len, said)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (80_042, 115_434, "80-115 k"),
+        (115_434, 115_434, "115 k"),
+        (999_499, 999_499, "999 k"),
+        (86_400, 999_600, "0.0864-1 M"),
+        (33_217_452, 33_217_452, "33.2 M"),
+    ],
+)
+def test_parameters_are_said_as_a_range_in_plain_digits(low: int, high: int, said: str) -> None:
+    assert output.parameters({"costs": {"parameters": {"low": low, "high": high}}}) == said
+
+
 # --- the files ----------------------------------------------------------------------------------
 
 
@@ -136,6 +185,32 @@ def test_csv_has_all_that_the_paper_prints_and_the_best_random_module() -> None:
     }  # fmt: skip
     assert (random["best_random_module"], random["best_random_video_top1"]) == ("random-0", "0.5")
     assert (resnet["best_random_module"], random[f"size {LABEL}"]) == ("", "")
+
+
+def test_paper_is_quoted_in_all_files_or_in_none(tmp_path: Path) -> None:
+    def quoted(*names: str) -> list[set[str]]:
+        """In .json, .csv, .md and the page: which of the lines."""
+        found = compared(*(trained(name, "CPU") for name in names))
+        table = csv.DictReader(io.StringIO(output.as_csv(found)))
+        comparison.write(tmp_path / "compare.html", found)
+        page = (tmp_path / "compare.html").read_text(encoding="utf-8")
+        texts = [output.as_markdown(found).partition("What the paper prints")[2],
+                 page.partition('<section id="printed"')[2].partition("</section>")[0]]  # fmt: skip
+        return [
+            {row["name"] for row in found["rows"] if row["printed"]},
+            {line["network"] for line in table if line[f"video_top1 {LABEL}"]},
+            *({name for name in names if name in PRINTED and PRINTED[name]["video_top1"] in text}
+              for text in texts),
+        ]  # fmt: skip
+
+    assert quoted("searched", "c3d") == [set()] * 4
+    assert quoted("searched", "c3d", "convnet3d") == [{"searched", "convnet3d"}] * 4
+    assert quoted("c3d", "convnet3d") == [{"convnet3d"}] * 4
+
+
+def test_run_from_elsewhere_is_no_network_of_the_paper() -> None:
+    found = compared(trained("searched", "CPU"), replace(trained("convnet3d", "CPU"), kind="run"))
+    assert [row["printed"] for row in found["rows"]] == [None, None]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from kinocell.errors import RunError
 from kinocell.learning.statistics import wilson_interval
 from kinocell.stages.contest import output, rows
-from kinocell.stages.contest.results import COSTS, Result, union
+from kinocell.stages.contest.results import COUNTS, TIMES, Result, union
 from kinocell.stages.contest.rows import Kind, Line, Member
 
 
@@ -24,7 +24,7 @@ def result(text: str, labels: str = "") -> Result:
         labels=np.array([int(label) for label in labels or "0" * len(text)]),
         hits=hits,
         clip_shares=hits.astype(float),
-        costs=dict.fromkeys(COSTS, 1000.0),
+        costs=(dict.fromkeys((*COUNTS, *TIMES), 1000),),
     )
 
 
@@ -110,6 +110,43 @@ def test_folds_that_tested_the_same_videos_are_refused() -> None:
         union([on_rows("110", 0, "fold-1"), on_rows("10", 2, "fold-2")])
     whole = union([on_rows("10", 3, "fold-1"), on_rows("110", 0, "fold-2")])
     assert whole.hits.tolist() == [True, True, False, True, False]
+
+
+def folded(*networks: tuple[int, float]) -> Result:
+    """A training on folds of two videos: the parameters and milliseconds of each fold's network."""
+    same = dict.fromkeys((*COUNTS, *TIMES), 1)
+    return union([
+        replace(on_rows("10", 2 * i, f"fold-{i}"),
+                costs=({**same, "parameters": parameters, "milliseconds": milliseconds},))
+        for i, (parameters, milliseconds) in enumerate(networks)
+    ])  # fmt: skip
+
+
+def costs_of(*trainings: Result) -> tuple[Any, Any]:
+    """Those of the line, parameters and milliseconds; its only member has the same."""
+    members = [Member(name="searched-0", tested=trainings)]
+    found = rows.numbers(
+        Line(kind="searched", name="searched", members=members, planned=1), None, ["a"]
+    )
+    assert found["members"][0]["costs"] == found["costs"]
+    return found["costs"]["parameters"], found["costs"]["milliseconds"]
+
+
+def test_counts_of_folds_are_those_of_networks_that_exist_and_times_are_means() -> None:
+    counts, times = costs_of(folded((115_434, 2.0), (80_042, 5.0)))
+    assert counts == {"median": 80_042, "low": 80_042, "high": 115_434}
+    assert times == {"median": 3.5, "low": 3.5, "high": 3.5}
+
+
+def test_median_of_a_count_is_that_of_a_network_also_of_an_even_number() -> None:
+    counts, times = costs_of(folded((4, 1.0), (1, 1.0)), folded((3, 2.0), (2, 2.0)))
+    assert counts == {"median": 2, "low": 1, "high": 4}
+    assert times == {"median": 1.5, "low": 1.0, "high": 2.0}
+
+
+def test_network_that_is_the_same_in_all_folds_has_one_count() -> None:
+    counts, _ = costs_of(folded((115_434, 2.0), (115_434, 5.0), (115_434, 5.0)))
+    assert counts == {"median": 115_434, "low": 115_434, "high": 115_434}
 
 
 def test_classes_are_counted_by_label() -> None:

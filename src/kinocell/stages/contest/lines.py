@@ -32,12 +32,17 @@ def lines(contest: Contest) -> list[Line]:
             members=[_member(contest, name, lanes) for name, lanes in by_name.items()],
             planned=contest.terms.seeds * len(by_name),
             failures=[f for lanes in by_name.values() for f in _failures(contest, lanes)],
+            searched_in_folds=contest.terms.folds if _searched(by_name) else 0,
         )
         for row, by_name in by_row.items()
     ]
     found += [_added(contest, Path(folder)) for folder in contest.terms.runs]
     results.check_same_videos([training for line in found for training in line.results])
     return found
+
+
+def _searched(by_name: Mapping[str, Sequence[Lane]]) -> bool:
+    return any(lane.entrant.kind == "searched" for lanes in by_name.values() for lane in lanes)
 
 
 def _kind(lane: Lane) -> Kind:

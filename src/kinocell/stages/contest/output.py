@@ -17,11 +17,11 @@ from kinocell import runs
 from kinocell.config import RunConfig
 from kinocell.data.manifest import UNUSED, Manifest
 from kinocell.stages.contest import rows
-from kinocell.stages.contest.printed import LABEL, PRINTED, QUOTED
+from kinocell.stages.contest.printed import LABEL, QUOTED, quoted
 from kinocell.stages.contest.rows import Line
 from kinocell.stages.contest.terms import Terms, command, shared, to_plain
 
-FORMAT = 1
+FORMAT = 2
 Values = Mapping[str, Any]
 
 
@@ -38,11 +38,12 @@ def everything(
         device: Its name.
     """
     searched = next((line for line in lines if line.kind == "searched"), None)
+    in_paper = quoted(line.name for line in lines if line.kind != "run")
     found = []
     for line in lines:
         against = None if line.kind == "searched" else searched
         values = rows.numbers(line, against, videos.class_names)
-        values["printed"] = None if line.kind == "run" else PRINTED.get(line.name)
+        values["printed"] = in_paper.get(line.name)
         found.append(values)
     used = np.flatnonzero(videos.splits != UNUSED)
     tested = used if terms.folds else videos.rows("test")
@@ -230,11 +231,16 @@ def count(row: Values) -> str:
 
 
 def parameters(row: Values) -> str:
-    """`"33.2 M"`, `"86.4-240 k"` where the networks of a line differ."""
+    """`"33.2 M"`, `"86.4-240 k"` where the networks of a line, or of a member, differ."""
     found = row["costs"]["parameters"]
-    factor, unit = (1e6, "M") if found["high"] >= 1e6 else (1e3, "k")
+    # 999,600 would be "1e+03 k".
+    factor, unit = (1e6, "M") if found["high"] >= 999_500 else (1e3, "k")
+    return f"{_ends(found, factor)} {unit}"
+
+
+def _ends(found: Values, factor: float = 1) -> str:
     low, high = (f"{found[name] / factor:.3g}" for name in ("low", "high"))
-    return f"{low} {unit}" if low == high else f"{low}-{high} {unit}"
+    return low if low == high else f"{low}-{high}"
 
 
 def best_random(row: Values) -> Values | None:
@@ -247,8 +253,10 @@ def best_random(row: Values) -> Values | None:
 
 def title(row: Values) -> str:
     """The name of a line, with how many networks it stands for."""
+    num, folds = len(row["members"]), row["searched_in_folds"]
+    if folds:
+        return f"{row['name']} ({num} search{'' if num == 1 else 'es'} in each of {folds} folds)"
     if row["kind"] in ("searched", "random"):
-        num = len(row["members"])
         return f"{row['name']} ({num} module{'' if num == 1 else 's'})"
     return str(row["name"])
 
@@ -282,9 +290,8 @@ def problems(found: Values) -> list[str]:
 
 
 def printed(found: Values) -> list[Values]:
-    """The lines that stand in the paper's Table 2 too, where a network drawn by people is one."""
-    quoted = [row for row in found["rows"] if row["printed"]]
-    return quoted if any(row["kind"] != "searched" for row in quoted) else []
+    """The lines beside which the paper's Table 2 is quoted."""
+    return [row for row in found["rows"] if row["printed"]]
 
 
 COLUMNS = ("network", "n", "video top-1", "95 %", "clip top-1", "vs searched", "p",
@@ -296,7 +303,7 @@ def cells(row: Values) -> list[str]:
     if not row["trainings"]:
         reason = row["failures"][0]["reason"] if row["failures"] else "not done yet"
         return [title(row), count(row), reason, *("-" for _ in COLUMNS[3:])]
-    cost = {name: values["median"] for name, values in row["costs"].items()}
+    cost = row["costs"]
     return [
         title(row),
         count(row),
@@ -306,10 +313,10 @@ def cells(row: Values) -> list[str]:
         gap(row),
         p_value(row),
         parameters(row),
-        f"{cost['weights_mib']:.3g}",
-        f"{cost['multiply_adds'] / 1e9:.3g} G",
-        f"{cost['milliseconds']:.3g}",
-        f"{cost['milliseconds_p90']:.3g}",
+        _ends(cost["weights_mib"]),
+        f"{_ends(cost['multiply_adds'], 1e9)} G",
+        f"{cost['milliseconds']['median']:.3g}",
+        f"{cost['milliseconds_p90']['median']:.3g}",
         rates(row),
         epochs(row),
     ]
@@ -318,7 +325,6 @@ def cells(row: Values) -> list[str]:
 def as_markdown(found: Values) -> str:
     """The table for a paper or a page, with all that belongs to it."""
     videos = found["videos"]
-    quoted = printed(found)
     lines = [
         f"# {found['name']}: networks compared",
         "",
@@ -331,7 +337,7 @@ def as_markdown(found: Values) -> str:
         if best := best_random(row):
             lines += [f"Best random module: {best['name']}, {spread(best['video_top1'])}.", ""]
     lines += [f"- {note}" for note in (*found["notes"], *problems(found))]
-    if quoted:
+    if in_paper := printed(found):
         lines += [
             "",
             f"What the paper prints {LABEL.removeprefix('printed in the paper ')}:",
@@ -340,7 +346,7 @@ def as_markdown(found: Values) -> str:
         heads = ("network", "video top-1", "parameters", "model size")
         lines += _table(
             heads,
-            [[row["name"], *(row["printed"][name] for name in QUOTED)] for row in quoted],
+            [[row["name"], *(row["printed"][name] for name in QUOTED)] for row in in_paper],
         )
     lines += ["", *_per_class(found), "", f"Do it again: `{found['again']}`"]
     return "\n".join(lines).rstrip() + "\n"
@@ -365,26 +371,30 @@ def _table(heads: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
 
 
 def as_csv(found: Values) -> str:
-    """One line per line of the table, plain numbers for a spreadsheet."""
+    """One line per line of the table, plain numbers for a spreadsheet; counts to the last digit."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     costs = ("parameters", "weights_mib", "multiply_adds", "milliseconds", "milliseconds_p90")
+    told = ("median", "low", "high")
     writer.writerow(
         ["network", "networks", "trainings", "planned", "video_top1", "video_top1_sd",
          "video_top1_low", "video_top1_high", "clip_top1", "clip_top1_sd", "difference",
-         "difference_low", "difference_high", "mcnemar_p", *costs, "learning_rates", "epochs",
+         "difference_low", "difference_high", "mcnemar_p",
+         *(f"{name}_{of}" for name in costs for of in told), "learning_rates", "epochs",
          "best_random_module", "best_random_video_top1", *(f"{name} {LABEL}" for name in QUOTED),
          "failure"]
     )  # fmt: skip
     for row in found["rows"]:
         video, clip = row.get("video_top1", {}), row.get("clip_top1", {})
         gap_values, best = row.get("difference", {}), best_random(row)
+        networks = len(row["members"]) * max(row["searched_in_folds"], 1)
         writer.writerow(
-            [row["name"], len(row["members"]), row["trainings"], row["planned"],
+            [row["name"], networks, row["trainings"], row["planned"],
              *(_cell(video.get(name)) for name in ("mean", "sd", "low", "high")),
              *(_cell(clip.get(name)) for name in ("mean", "sd")),
              *(_cell(gap_values.get(name)) for name in ("value", "low", "high", "mcnemar_p")),
-             *(_cell(row["costs"][name]["median"] if "costs" in row else None) for name in costs),
+             *(_cell(row["costs"][name][of] if "costs" in row else None)
+               for name in costs for of in told),
              rates(row), epochs(row), best["name"] if best else "",
              _cell(best["video_top1"]["mean"] if best else None),
              *((row["printed"] or {}).get(name, "") for name in QUOTED),
@@ -394,14 +404,17 @@ def as_csv(found: Values) -> str:
 
 
 def _cell(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.6g}"
 
 
 def as_text(found: Values) -> list[str]:
     """The heart of it for a terminal of 80 columns."""
     lines = [f"{'':<24}{'n':>5} {'video top-1':>13} {'vs searched':>22} {'params':>13}"]
     for row in found["rows"]:
-        name = title(row) if len(title(row)) <= 24 else "..." + title(row)[-21:]
+        name = title(row) if len(title(row)) <= 24 else row["name"]
+        name = name if len(name) <= 24 else "..." + name[-21:]
         left = f"{name:<24}{count(row):>5}"
         if not row["trainings"]:
             reason = row["failures"][0]["reason"] if row["failures"] else "not done yet"

@@ -6,7 +6,7 @@ Peng, Hong, Zhao, ICIP 2019: UCF101, split 1, from scratch. "652 M" is a checkpo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 QUOTED = ("video_top1", "parameters", "size")
 LABEL = "printed in the paper (UCF101 split 1, other protocol)"
@@ -21,3 +21,14 @@ PRINTED: Mapping[str, Mapping[str, str]] = {
     "stc_resnet_101": {"video_top1": "47.9 %", "parameters": "100 M +", "size": "-"},
 }
 """By our name of the network; the words of the paper."""
+
+
+def quoted(names: Iterable[str]) -> dict[str, Mapping[str, str]]:
+    """What the paper prints of these networks, by name, if it is quoted at all.
+
+    It is where a network of Table 2 that was drawn by people takes part: then the table has a part
+    of the paper's in it. The paper's number for its searched network, alone beside that of other
+    videos, says nothing.
+    """
+    found = {name: PRINTED[name] for name in names if name in PRINTED}
+    return found if found.keys() - {"searched"} else {}

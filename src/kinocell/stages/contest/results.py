@@ -35,14 +35,14 @@ class Result:
     """Whether each video was named right, by the mean of the probabilities of its clips, `[n]`."""
     clip_shares: Shares
     """The share of each video's clips that were named right by themselves, `[n]`."""
-    costs: Mapping[str, float]
-    """Of train/done.json: parameters, multiply_adds, milliseconds, ...; means over folds."""
+    costs: tuple[Mapping[str, float], ...]
+    """Of the network in each folder, from its train/done.json: `COUNTS` and `TIMES`."""
     devices: tuple[str, ...] = ()
     """Names of those on which the times were taken, each once."""
 
 
-COSTS = ("parameters", "weights_mib", "multiply_adds", "milliseconds", "milliseconds_p90",
-         "seconds")  # fmt: skip
+COUNTS = ("parameters", "weights_mib", "multiply_adds")
+TIMES = ("milliseconds", "milliseconds_p90", "seconds")
 
 
 def read(folder: Path) -> Result:
@@ -60,7 +60,7 @@ def read(folder: Path) -> Result:
         labels=labels,
         hits=softmax(logits).mean(axis=1).argmax(axis=1) == labels,
         clip_shares=(logits.argmax(axis=2) == labels[:, None]).mean(axis=1),
-        costs={name: float(done[name]) for name in COSTS},
+        costs=({name: done[name] for name in (*COUNTS, *TIMES)},),
         devices=devices([folder / "train"]),
     )
 
@@ -95,7 +95,7 @@ def union(folds: Sequence[Result]) -> Result:
         labels=np.concatenate([fold.labels for fold in folds])[order],
         hits=np.concatenate([fold.hits for fold in folds])[order],
         clip_shares=np.concatenate([fold.clip_shares for fold in folds])[order],
-        costs={name: float(np.mean([f.costs[name] for f in folds])) for name in COSTS},
+        costs=tuple(network for fold in folds for network in fold.costs),
         devices=tuple(sorted({name for fold in folds for name in fold.devices})),
     )
 

@@ -8,7 +8,7 @@ seeds.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from kinocell.learning.statistics import (
     wilson_interval,
 )
 from kinocell.stages.contest.choices import Trial
-from kinocell.stages.contest.results import COSTS, Result, check_same_videos
+from kinocell.stages.contest.results import COUNTS, TIMES, Result, check_same_videos
 
 BOOTSTRAP_SEED = 0
 Kind = Literal["searched", "random", "model", "run"]
@@ -60,6 +60,8 @@ class Line:
     """Trainings that should be there."""
     failures: Sequence[tuple[str, str]] = field(default=())
     """Runs that failed, and why."""
+    searched_in_folds: int = 0
+    """In how many folds each member was searched anew; 0 where it is one network for all."""
 
     @property
     def results(self) -> list[Result]:
@@ -80,6 +82,7 @@ def numbers(line: Line, searched: Line | None, class_names: Sequence[str]) -> di
         "name": line.name,
         "trainings": len(line.results),
         "planned": line.planned,
+        "searched_in_folds": line.searched_in_folds,
         "devices": sorted({name for training in line.results for name in training.devices}),
         "failures": [{"run": run, "reason": reason} for run, reason in line.failures],
         "members": [_member(member) for member in line.members],
@@ -92,9 +95,7 @@ def numbers(line: Line, searched: Line | None, class_names: Sequence[str]) -> di
     values |= {
         "video_top1": videos | {"low": low, "high": high},
         "clip_top1": _spread([float(t.clip_shares.mean()) for t in line.results]),
-        "costs": {
-            name: _range([training.costs[name] for training in line.results]) for name in COSTS
-        },
+        "costs": _costs(line.results),
         "per_class": _per_class(line.results, class_names),
     }
     if searched is not None and searched.results:
@@ -158,10 +159,25 @@ def _member(member: Member) -> dict[str, Any]:
     }
     if member.tested:
         values["video_top1"] = _spread([float(t.hits.mean()) for t in member.tested])
-        values["costs"] = {
-            name: statistics.median(t.costs[name] for t in member.tested) for name in COSTS
-        }
+        values["costs"] = _costs(member.tested)
     return values
+
+
+def _costs(tested: Sequence[Result]) -> dict[str, dict[str, float]]:
+    """Median, lowest and highest of each cost.
+
+    Counts are those of networks that exist: of each fold's for itself, and the median of an even
+    number is the lower of the two in the middle. The time of a training is the mean of its folds'.
+    """
+    networks = [network for training in tested for network in training.costs]
+    found = {}
+    for name in COUNTS:
+        values = [network[name] for network in networks]
+        found[name] = {"median": statistics.median_low(values)} | _ends(values)
+    for name in TIMES:
+        values = [statistics.fmean(network[name] for network in t.costs) for t in tested]
+        found[name] = {"median": statistics.median(values)} | _ends(values)
+    return found
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:
@@ -171,8 +187,8 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _range(values: Sequence[float]) -> Mapping[str, float]:
-    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+def _ends(values: Sequence[float]) -> dict[str, float]:
+    return {"low": min(values), "high": max(values)}
 
 
 def _per_class(tested: Sequence[Result], class_names: Sequence[str]) -> list[dict[str, Any]]:

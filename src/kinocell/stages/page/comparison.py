@@ -28,7 +28,7 @@ HEADS = (
         "points above (+) or below (-) the searched line, with the 95 % interval",
     ),
     ("p", "num", "McNemar's test, on the share of trainings that name each video right"),
-    ("parameters", "num", ""),
+    ("parameters", "num", "trained weights; sorted by the median where they differ"),
     ("MiB", "num", "fp32 weights"),
     ("MACs", "num", "multiply-adds of one clip"),
     ("ms", "num", "one clip, median"),
@@ -61,6 +61,7 @@ def write(path: Path, found: Values) -> None:
         "runs": any(row["kind"] == "run" for row in done),
         "classes": _classes(done),
         "printed": output.printed(found),
+        "parameters": output.parameters,
         "headline": _headline(found),
         "devices": "; ".join(found["devices"]),
         "settings_json": json.dumps(found["settings"], indent=2, ensure_ascii=False),
@@ -74,7 +75,7 @@ def _table_row(row: Values) -> dict[str, Any]:
     if not row["trainings"]:
         cells = [(text, None) for text in texts]
         return {"kind": "failed", "cells": cells, "reason": texts[2], "note": ""}
-    cost = {name: values["median"] for name, values in row["costs"].items()}
+    cost = _medians(row)
     keys = [
         None, row["trainings"], row["video_top1"]["mean"], row["video_top1"]["low"],
         row["clip_top1"]["mean"], row.get("difference", {}).get("value", 0.0),
@@ -95,6 +96,11 @@ def _table_row(row: Values) -> dict[str, Any]:
     }
 
 
+def _medians(row: Values) -> dict[str, float]:
+    """What a line or a member costs, in one number each."""
+    return {name: values["median"] for name, values in row["costs"].items()}
+
+
 def _point(row: Values) -> dict[str, Any]:
     """A line as the charts draw it; its networks are small dots where there are several."""
     video = row["video_top1"]
@@ -102,12 +108,12 @@ def _point(row: Values) -> dict[str, Any]:
     return {
         "label": row["name"],
         "kind": row["kind"],
-        "x": {name: row["costs"][name]["median"] for name, _, _ in AXES},
+        "x": _medians(row),
         "y": video["mean"],
         "low": video["low"],
         "high": video["high"],
         "members": [
-            {"y": member["video_top1"]["mean"], "x": member["costs"]}
+            {"y": member["video_top1"]["mean"], "x": _medians(member)}
             for member in members
             if "video_top1" in member
         ],

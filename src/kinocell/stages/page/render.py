@@ -48,7 +48,7 @@ def page(parts: Mapping[str, object], script_data: Mapping[str, object]) -> str:
 def comparison_page(parts: Mapping[str, object], script_data: Mapping[str, object]) -> str:
     """The page of a comparison; arguments as of `page`."""
     environment = _environment()
-    environment.filters.update(percent=percent, count=count, large=large)
+    environment.filters.update(percent=percent, count=count)
     return environment.get_template("compare.html.j2").render(
         **parts,
         styles=[_file("report.css"), _file("compare.css")],
