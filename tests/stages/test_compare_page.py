@@ -8,12 +8,14 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from kinocell.baselines.table import BASELINES
 from kinocell.config import RunConfig
 from kinocell.data.manifest import Manifest, from_names
 from kinocell.stages.contest import output
@@ -28,22 +30,24 @@ if TYPE_CHECKING:
 CLASSES = ("wave", "<b>clap</b>", '</script><script>alert("1")</script>')
 
 
-def trained(accuracy: float, cost: int, seed: int) -> Result:
-    labels = np.arange(60) % len(CLASSES)
-    hits = np.random.default_rng(seed).random(60) < accuracy
-    return Result(folders=(Path("run"),), rows=np.arange(60), labels=labels, hits=hits,
+def trained(accuracy: float, cost: int, seed: int, num_videos: int = 60) -> Result:
+    rows = np.arange(num_videos)
+    labels = rows % len(CLASSES)
+    hits = np.random.default_rng(seed).random(num_videos) < accuracy
+    return Result(folders=(Path("run"),), rows=rows, labels=labels, hits=hits,
                   clip_shares=hits * np.float64(0.75),
                   costs=({name: cost * 2**i for i, name in enumerate(COUNTS)}
                          | {name: cost * 1.1**i for i, name in enumerate(TIMES)},))  # fmt: skip
 
 
-def line(name: str, accuracy: float, cost: int, members: int = 1) -> Line:
+def line(name: str, accuracy: float, cost: int, members: int = 1, num_videos: int = 60) -> Line:
     kinds: dict[str, Kind] = {"searched": "searched", "random": "random"}
     return Line(
         kind=kinds.get(name, "model"),
         name=name,
         members=[
-            Member(name=f"{name}-{i}", tested=[trained(accuracy, cost * (1 + i), 10 * i + s)
+            Member(name=f"{name}-{i}", tested=[trained(accuracy, cost * (1 + i), 10 * i + s,
+                                                       num_videos)
                                                for s in range(2)], learning_rates=[0.05],
                    epochs=[30])
             for i in range(members)
@@ -247,6 +251,165 @@ def test_points_intervals_and_labels_lie_where_their_numbers_say(
     shares = [float(text.removesuffix(" %")) / 100 for text, _ in drawn["shares"]]
     down = [*points[:, 1], *spans[:, 2], *spans[:, 3], *(place for _, place in drawn["shares"])]
     assert on_a_line([*means, *lows, *highs, *shares], down) < 0  # more right: higher up
+
+
+NAMES = """chart => {
+  const box = ({x, y, width, height}) => [x, y, x + width, y + height];
+  const center = shape => {
+    const {x, y, width, height} = shape.getBBox();
+    return [x + width / 2, y + height / 2];
+  };
+  const numbers = (line, ...keys) => keys.map(key => Number(line.getAttribute(key)));
+  return {
+    size: [chart.querySelector("svg").viewBox.baseVal.width, 300 - 26],
+    marks: Object.fromEntries([...chart.querySelectorAll("g")].map(group => [
+      group.querySelector("title").textContent.split(":")[0],
+      {
+        point: center(group.querySelector(".point")),
+        rings: [...group.querySelectorAll(".single")].map(center),
+        span: numbers(group.querySelector(".span"), "x1", "y1", "x2", "y2"),
+      },
+    ])),
+    names: Object.fromEntries([...chart.querySelectorAll(".name")].map(
+      text => [text.textContent, box(text.getBBox())])),
+    leaders: [...chart.querySelectorAll(".leader")].map(
+      line => numbers(line, "x1", "y1", "x2", "y2")),
+  };
+}"""
+"""Boxes of the names in a chart (left, top, right, bottom), the marks, and lines from a name to its
+point; px."""
+
+
+@cache
+def crowd(names: tuple[str, ...], best: float, num_videos: int) -> dict[str, Any]:
+    """Searched and random modules and networks of many costs; accuracies from 0.1 to `best`."""
+    rng = np.random.default_rng(len(names))
+    lines = [
+        line("searched", 0.6, 100_000, 3, num_videos),
+        line("random", 0.55, 110_000, 4, num_videos),
+    ]
+    for name in names:
+        own = np.random.default_rng(0) if name.startswith("x3d") else rng  # three in one place
+        accuracy, cost = own.uniform(0.1, best), int(10 ** own.uniform(6.3, 8))
+        lines.append(line(name, accuracy, cost, 1, num_videos))
+    return output.everything(lines, videos(), Terms(), RunConfig(), device="CPU")
+
+
+def names_of_charts(
+    browser: Browser, path: Path, found: dict[str, Any], width: int, *, dark: bool
+) -> list[dict[str, Any]]:
+    comparison.write(path, found)
+    page, heard = opened(browser, path, width, dark=dark)
+    assert heard == []
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    drawn = [chart.evaluate(NAMES) for chart in page.locator("[data-axis]").all()]
+    page.close()
+    assert len(drawn) == 3
+    return drawn
+
+
+def distance(box: Any, points: Any) -> Any:
+    """From a box to each point; 0 inside."""
+    box, points = np.asarray(box), np.atleast_2d(points)
+    return np.hypot(*(points - points.clip(box[:2], box[2:])).T)
+
+
+def dots(segment: Any) -> Any:
+    """Dots along a line, closer than a pixel."""
+    segment = np.asarray(segment)
+    steps = np.linspace(0, 1, 400)[:, None]
+    return segment[:2] + steps * (segment[2:] - segment[:2])
+
+
+ALL = tuple(BASELINES)
+TWELVE = tuple(name for name in ALL if name.count("_") < 2)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(*crowded, width) for width in (400, 1200) for crowded in
+            [(ALL, 0.7, 60), (ALL, 0.7, 1000), (ALL, 0.16, 60), (TWELVE, 0.7, 60)]],
+    ids=lambda param: "-".join(map(str, [len(param[0]), *param[1:]])),
+)  # fmt: skip
+def charts(
+    request: pytest.FixtureRequest, browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, Any]]:
+    """Charts with many networks, spread out or all near chance, on a desk and on a phone.
+
+    Where there are many videos the intervals are short and keep no name away.
+    """
+    names, best, num_videos, width = request.param
+    path = tmp_path_factory.mktemp("crowd") / "page.html"
+    return names_of_charts(browser, path, crowd(names, best, num_videos), width, dark=width == 400)
+
+
+def test_names_in_a_chart_do_not_overlap_nor_leave_it(charts: list[dict[str, Any]]) -> None:
+    for drawn in charts:
+        assert {"searched", "random"} <= set(drawn["names"]) <= set(drawn["marks"])
+        boxes = list(drawn["names"].values())
+        for i, box in enumerate(boxes):
+            assert min(box) >= 0
+            assert (np.array(box[2:]) <= drawn["size"]).all()
+            for other in boxes[:i]:
+                beside = box[2] <= other[0] or other[2] <= box[0]
+                assert beside or box[3] <= other[1] or other[3] <= box[1]
+
+
+def test_names_in_a_chart_cover_no_point_no_ring_and_no_interval(
+    charts: list[dict[str, Any]],
+) -> None:
+    for drawn in charts:
+        for name, box in drawn["names"].items():
+            for mark in drawn["marks"].values():
+                assert distance(box, mark["point"]).min() >= 5, name
+                assert distance(box, dots(mark["span"])).min() > 0, name
+                assert all(distance(box, ring).min() >= 3 for ring in mark["rings"]), name
+
+
+def test_name_is_nearest_to_its_own_point_or_has_a_line_to_it(charts: list[dict[str, Any]]) -> None:
+    for drawn in charts:
+        num_lines = 0
+        for name, box in drawn["names"].items():
+            own = np.array(drawn["marks"][name]["point"])
+            mine = [leader for leader in drawn["leaders"]
+                    if distance(box, leader[:2]) < 0.1 and np.allclose(leader[2:], own, atol=0.01)
+                    ]  # fmt: skip
+            num_lines += len(mine)
+            points = np.array([mark["point"] for mark in drawn["marks"].values()])
+            if mine:
+                others = [other for key, other in drawn["names"].items() if key != name]
+                assert all(distance(other, dots(mine[0])).min() > 0 for other in others), name
+                for point in points[np.hypot(*(points - own).T) > 0.1]:
+                    away = np.hypot(*(dots(mine[0]) - point).T).min()
+                    assert away >= min(5, np.hypot(*(point - own)) - 0.1), name
+            else:
+                near, next_one, *_ = np.sort(distance(box, points))
+                assert distance(box, own) == near <= 10, name
+                assert next_one > near + 3, name
+        assert num_lines == len(drawn["leaders"])
+
+
+@pytest.mark.parametrize("width", [400, 1200])
+def test_no_name_is_left_out_of_a_chart_that_has_room(
+    browser: Browser, tmp_path: Path, width: int
+) -> None:
+    found = crowd(TWELVE, 0.7, 60)
+    for drawn in names_of_charts(browser, tmp_path / "page.html", found, width, dark=False):
+        assert set(drawn["names"]) == {"searched", "random", *TWELVE}
+
+
+def test_mark_tells_its_name_where_the_chart_has_no_room_for_it(
+    browser: Browser, tmp_path: Path
+) -> None:
+    found = crowd(ALL, 0.16, 60)
+    (drawn, *_) = names_of_charts(browser, tmp_path / "page.html", found, 400, dark=False)
+    left_out = set(ALL) - set(drawn["names"])
+    assert left_out
+    page, _ = opened(browser, tmp_path / "page.html", 400, dark=False)
+    titles = page.locator("#chart-parameters title").all_text_contents()
+    page.close()
+    shares = {row["name"]: f"{100 * row['video_top1']['mean']:.1f} %" for row in found["rows"]}
+    assert titles == [f"{name}: {share}" for name, share in shares.items()]
 
 
 def test_axis_of_networks_that_cost_nearly_the_same_has_numbers_too(

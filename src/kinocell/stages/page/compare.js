@@ -4,6 +4,8 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const SVG = "http://www.w3.org/2000/svg";
   const HEIGHT = 300;
+  const APART = 14; // px from a name to another's mark: its own is nearer
+  const ROUNDS = 24; // in which names look for room
   const EDGE = { left: 40, right: 14, top: 12, bottom: 26 };
   const UNITS = [[1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""]];
 
@@ -67,22 +69,20 @@
         svg("text", { x: EDGE.left - 6, y: y(tick), dy: ".35em", "text-anchor": "end" },
           `${Math.round(100 * tick)} %`));
     }
-    const taken = [];
+    place.replaceChildren(picture); // before the labels, which are measured
+    const marks = [];
     for (const point of data.points) {
-      const group = svg("g", { class: point.kind });
-      for (const member of point.members) {
-        group.append(svg("circle", { class: "single", cx: x(member.x[axis]), cy: y(member.y), r: 3 }));
-      }
       const [left, top] = [x(point.x[axis]), y(point.y)];
-      group.append(svg("line", { class: "span", x1: left, x2: left, y1: y(point.low), y2: y(point.high) }));
-      group.append(marker(point.kind, left, top));
-      picture.append(group);
-      taken.push({ left: left - 6, right: left + 6, top: top - 6, bottom: top + 6 });
+      const span = { left, right: left, top: y(point.high), bottom: y(point.low) };
+      const rings = point.members.map((one) => ({ point, x: x(one.x[axis]), y: y(one.y), r: 4 }));
+      picture.append(svg("g", { class: point.kind },
+        ...rings.map((ring) => svg("circle", { class: "single", cx: ring.x, cy: ring.y, r: 3 })),
+        svg("line", { class: "span", x1: left, x2: left, y1: span.bottom, y2: span.top }),
+        marker(point.kind, left, top),
+        svg("title", {}, `${point.label}: ${(100 * point.y).toFixed(1)} %`)));
+      marks.push({ point, x: left, y: top, r: 6, span }, ...rings);
     }
-    for (const point of data.points) {
-      picture.append(name(point, x(point.x[axis]), y(point.y), width, taken));
-    }
-    place.replaceChildren(picture);
+    writeNames(picture, marks, width);
   }
 
   function marker(kind, x, y) {
@@ -91,25 +91,111 @@
     return svg("rect", kind === "random" ? { ...box, transform: `rotate(45 ${x} ${y})` } : box);
   }
 
-  // Beside its point where there is room, else a little higher or lower.
-  function name(point, x, y, width, taken) {
-    const length = 6.6 * point.label.length;
-    const places = [];
-    for (const rise of [0, -13, 13, -26, 26, -39, 39, -52, 52]) {
-      for (const side of [1, -1]) {
-        const left = side > 0 ? x + 9 : x - 9 - length;
-        places.push({ left, right: left + length, top: y + rise - 7, bottom: y + rise + 7 });
+  // ---- names in the scatter -----------------------------------------------------------------
+
+  // A name stands beside its point, else farther away with a line to it. Where it would cover
+  // something or seem to be another point's it is left out: the mark and the table tell it too.
+  function writeNames(picture, marks, width) {
+    const points = marks.filter((mark) => mark.span);
+    const fits = ({ own, box, line }) => box.left > EDGE.left && box.right < width - 2
+      && box.top > 0 && box.bottom < HEIGHT - EDGE.bottom
+      && !points.some(({ span }) => meet(box, span))
+      && marks.every((mark) => distance(box, mark) >= (mark.point === own.point ? mark.r : APART))
+      && !(line && (unseen(line, own) || points.some((other) => hides(line, other))));
+
+    const names = points.map((own) => {
+      const text = svg("text", { class: "name" }, own.point.label);
+      picture.append(text);
+      const size = text.getBBox();
+      text.remove();
+      return places(own, size).map((place) => ({ ...place, own, text, size })).filter(fits);
+    });
+    for (const { text, size, box, line } of together(names)) {
+      text.setAttribute("x", box.left - size.x);
+      text.setAttribute("y", box.top - size.y);
+      picture.append(text);
+      if (!line) continue;
+      const [{ x: x1, y: y1 }, { x: x2, y: y2 }] = line;
+      picture.querySelector("g").before(svg("line", { class: "leader", x1, y1, x2, y2 }));
+    }
+  }
+
+  // The boxes that a name may take, the better ones first, and the lines of those farther away.
+  function places(own, { width, height }) {
+    const at = (left, top) => ({ left, right: left + width, top, bottom: top + height });
+    const middle = { x: own.x - width / 2, y: own.y - height / 2 };
+    const [right, left, above, below] = [own.x + 9, own.x - 9 - width, own.y - 7 - height, own.y + 7];
+    const beside = [
+      at(right, middle.y), at(left, middle.y), at(middle.x, above), at(middle.x, below),
+      at(own.x + 4, above), at(own.x + 4, below), // beside a long interval
+      at(own.x - 4 - width, above), at(own.x - 4 - width, below),
+    ];
+    const farther = [];
+    for (let far = 20; far <= 160; far += 5) {
+      for (let turn = 0; turn < 2 * Math.PI; turn += Math.PI / 18) {
+        const [over, down] = [Math.cos(turn), Math.sin(turn)];
+        farther.push(at(middle.x + over * (far + width / 2), middle.y + down * far));
       }
     }
-    const inside = places.filter((box) => box.left > EDGE.left && box.right < width - 2
-      && box.top > 0 && box.bottom < HEIGHT - EDGE.bottom);
-    const overlap = (box) => taken.filter((other) => box.left < other.right && other.left < box.right
-      && box.top < other.bottom && other.top < box.bottom).length;
-    const candidates = inside.length ? inside : places;
-    const best = candidates.reduce((a, b) => (overlap(b) < overlap(a) ? b : a));
-    taken.push(best);
-    return svg("text", { class: "name", x: best.left, y: best.top + 7, dy: ".35em" }, point.label);
+    return [
+      ...beside.map((box) => ({ box })),
+      ...farther.map((box) => ({ box, line: [nearest(own, box), own] })),
+    ];
   }
+
+  // One place of each name, so that none disturbs another. Names that found no room choose first
+  // in the next round. The round with the most names counts, ours before those of other people's
+  // networks, and of several the one with the fewest lines.
+  function together(names) {
+    let [best, most] = [[], 0];
+    for (let round = 0; round < ROUNDS; round++) {
+      const taken = [];
+      const without = names.filter((places) => {
+        const place = places.find((one) => !taken.some((other) => disturb(one, other)));
+        if (place) taken.push(place);
+        return !place;
+      });
+      const worth = taken.reduce((sum, { own, line }) => (
+        sum + (own.point.kind === "model" ? 1 : 100) - (line ? 0.01 : 0)), 0);
+      if (worth > most) [best, most] = [taken, worth];
+      if (!without.length) break;
+      names = [...without, ...names.filter((places) => !without.includes(places))];
+    }
+    return best;
+  }
+
+  const nearest = ({ x, y }, { left, right, top, bottom }) => (
+    { x: Math.min(Math.max(x, left), right), y: Math.min(Math.max(y, top), bottom) });
+
+  function distance(box, mark) {
+    const { x, y } = nearest(mark, box);
+    return Math.hypot(mark.x - x, mark.y - y);
+  }
+
+  // A line up or down its own interval is seen only beyond the end of that.
+  const unseen = ([a, b], { span }) => Math.abs(a.x - b.x) < 4
+    && a.y > span.top - 8 && a.y < span.bottom + 8;
+
+  // Whether a line goes over a point, or comes closer to it than its own end is.
+  function hides([a, b], mark) {
+    const [over, down] = [b.x - a.x, b.y - a.y];
+    const along = ((mark.x - a.x) * over + (mark.y - a.y) * down) / (over ** 2 + down ** 2);
+    const part = Math.min(Math.max(along, 0), 1);
+    return Math.hypot(a.x + part * over - mark.x, a.y + part * down - mark.y)
+      < Math.min(mark.r + 2, Math.hypot(mark.x - b.x, mark.y - b.y)) - 0.01;
+  }
+
+  const disturb = (a, b) => meet(a.box, b.box) || (a.line && crosses(a.line, b.box))
+    || (b.line && crosses(b.line, a.box)) || (a.line && b.line && cut(a.line, b.line));
+  const meet = (a, b) => a.left < b.right + 2 && b.left < a.right + 2
+    && a.top < b.bottom && b.top < a.bottom;
+
+  // A line that goes through a box cuts one of its diagonals.
+  const crosses = (line, { left, right, top, bottom }) => (
+    cut(line, [{ x: left, y: top }, { x: right, y: bottom }])
+    || cut(line, [{ x: left, y: bottom }, { x: right, y: top }]));
+  const cut = (a, b) => side(a, b[0]) * side(a, b[1]) < 0 && side(b, a[0]) * side(b, a[1]) < 0;
+  const side = ([a, b], c) => Math.sign((b.x - a.x) * (c.y - a.y) - (b.y - a.y) * (c.x - a.x));
 
   // ---- the table ----------------------------------------------------------------------------
 
