@@ -29,8 +29,12 @@ def test_missing_gpu_is_refused_with_the_way_out(name: str) -> None:
         choose_device(name)
 
 
-def test_name_of_the_cpu_says_how_many_threads() -> None:
-    assert f"{torch.get_num_threads()} threads" in device_name(torch.device("cpu"))
+@pytest.mark.parametrize(("number", "words"), [(1, "1 thread"), (2, "2 threads")])
+def test_name_of_the_cpu_says_how_many_threads(
+    number: int, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: number)
+    assert device_name(torch.device("cpu")).endswith(f", {words}")
 
 
 def test_pytorchs_settings_are_put_back_behind_a_deterministic_block() -> None:

@@ -3,11 +3,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kinocell.errors import GenotypeError
 from kinocell.space.genotype import Genotype, Kept
+from kinocell.space.network import Network
 from kinocell.space.ops import OPS
 from kinocell.space.random_genotypes import random_genotypes
 from kinocell.space.wiring import SearchSpace
@@ -63,6 +65,43 @@ def test_an_operator_that_its_space_lacks_is_named_with_a_guess() -> None:
     values["nodes"][0][0]["op"] = "conv3"
     with pytest.raises(GenotypeError, match=r"'conv3', which its space lacks\. Did you mean"):
         Genotype.from_dict(values)
+
+
+def broken_files(folder: Path) -> list[Path]:
+    """A file for every fault that a genotype can have."""
+    faults: list[dict[str, Any]] = [
+        {"format": 99},
+        {"space": {"nodes": 2, "ops": list(OPS), "mid": "narrow"}},
+        {"space": {"nodes": 3, "ops": list(OPS), "mid": "equal"}},
+        {"space": 3},
+        {"nodes": [[], []]},
+        {"nodes": [[{"op": "warp", "source": 0}], [{"op": "skip", "source": 0}]]},
+        {"nodes": [[{"op": "skip", "source": 5}], [{"op": "skip", "source": 0}]]},
+        {"nodes": [[{"op": "skip"}], [{"op": "skip", "source": 0}]]},
+        {"origin": 5},
+    ]
+    files = [folder / f"fault-{i}.json" for i in range(len(faults))]
+    for file, fault in zip(files, faults, strict=True):
+        file.write_text(json.dumps(FOUND.to_dict() | fault))
+    return files
+
+
+def test_whatever_is_wrong_with_a_file_the_file_is_named(tmp_path: Path) -> None:
+    for file in broken_files(tmp_path):
+        with pytest.raises(GenotypeError, match=rf"^{file}\b"):
+            Genotype.load(file)
+
+
+def test_an_operator_that_is_known_to_its_file_alone_is_refused_with_the_file(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "own.json"
+    replace(FOUND, nodes=((Kept("warp", 0),),), op_names=("warp",)).save(file)
+    own = Genotype.load(file)
+    with pytest.raises(GenotypeError, match=rf"^{file}: its space has the operator 'warp'"):
+        own.space()
+    with pytest.raises(GenotypeError, match=rf"^{file} uses the operator 'warp'"):
+        Network(own, 2, channels=4, layers=3)
 
 
 @pytest.mark.parametrize("source", [-1, 2, 99])

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from kinocell.errors import RunError
-from kinocell.stages.checkpoint import Checkpoints, packed
+from kinocell.stages.checkpoint import Checkpoints, packed, write
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -143,7 +143,7 @@ def test_file_that_would_run_code_runs_none(form: str, tmp_path: Path) -> None:
     folder = tmp_path / "made by the trap"
     state = {"format": 1, "epoch": Trap(folder)}
     if form == "own":
-        path.write_bytes(b"".join(packed(state)))
+        path.write_bytes(packed(state))
     elif form == "torch":
         torch.save(state, path)
     else:
@@ -206,6 +206,16 @@ def test_disk_that_is_nearly_full_leaves_the_one_before(
         filled(tmp_path, 20)
     assert steps(tmp_path) == [10]
     assert newest_step(tmp_path) == 10
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device here")
+def test_disk_that_is_full_before_it_was_expected_is_the_systems_error() -> None:
+    """And not what PyTorch makes of it, which would be shown as a traceback."""
+    with (
+        pytest.raises(OSError, match="No space left"),
+        Path("/dev/full").open("wb", buffering=0) as file,
+    ):
+        write({"weights": torch.zeros(1000)}, file)
 
 
 def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -21,10 +21,8 @@ from kinocell.config import RunConfig, to_dict
 from kinocell.stages.compare import compare, everything, opened
 from kinocell.stages.contest import state
 from kinocell.stages.contest.crew import Workers
-from kinocell.stages.contest.failures import sentence
 from kinocell.stages.contest.lines import lines
 from kinocell.stages.contest.terms import Budget, Terms
-from kinocell.stages.many.attempts import Attempt
 from kinocell.stages.many.pool import Pace
 
 Tiny = Callable[..., RunConfig]
@@ -115,19 +113,6 @@ def test_network_that_runs_out_of_memory_is_a_line_and_the_rest_goes_on(
     assert failure["reason"].startswith("memory ran out")
     for file in ("compare.md", "compare.csv", "compare.html"):
         assert "memory ran out" in (tmp_path / "out" / file).read_text()
-
-
-def test_killed_run_is_called_out_of_memory() -> None:
-    def ended(code: int, *lines: str) -> str:
-        record = {"exit_code": code, "outcome": "crashed", "last_lines": list(lines)}
-        return sentence([Attempt(path=Path("1.json"), number=1, record=record)])
-
-    assert ended(-9, "train: 3 epochs") == "memory ran out: the system ended it (signal 9)"
-    assert ended(-11, "train: 3 epochs") == "ended by signal 11"
-    assert ended(1, "kinocell: memory ran out. Lower --train.batch-size") == "memory ran out"
-    assert ended(1, "torch.OutOfMemoryError: CUDA out of memory.") == "memory ran out"
-    assert ended(1, "kinocell: c3d cannot be trained so.") == "c3d cannot be trained so."
-    assert ended(1) == "it said nothing"
 
 
 # --- minutes ------------------------------------------------------------------------------------

@@ -233,8 +233,40 @@ def test_memory_that_runs_out_in_a_tried_step_names_what_to_lower() -> None:
 
     with pytest.raises(SearchError, match=r"memory ran out. Lower --train.batch-size below 6, or "):
         say_before_first_step(lambda: trial_of(step), clips=6, steps=1, tests=0)
-    with pytest.raises(SearchError, match=r"step of 2 clips .*memory ran out.*--clips.size-px"):
-        trial_of(lambda clips: torch.empty(2**60)).need()
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_where_not_even_the_few_clips_of_the_trial_fit_a_smaller_batch_is_no_advice(
+    most: int,
+) -> None:
+    def step(clips: int) -> None:
+        torch.empty(2 ** (10 if clips <= most else 60))
+
+    with pytest.raises(SearchError) as caught:
+        say_before_first_step(lambda: trial_of(step), clips=8, steps=1, tests=0)
+    assert str(caught.value) == (
+        f"A step of {most + 1} clips was tried before the first one, and memory ran out. "
+        "Make clips smaller (--clips.size-px, --clips.segments) or the network "
+        "(--train.channels, --train.layers)."
+    )
+
+
+def test_advice_on_a_baseline_names_no_setting_that_it_does_not_have(
+    tiny: Tiny, tmp_path: Path, free: Callable[[int], None]
+) -> None:
+    config = tiny(tmp_path / "run", train={"model": "movinet_a0"})
+    prepared = open_prepared(config.prepared)
+    with only_run(folders.train_folder(config)) as lock:
+        trial = train_trials.in_trial(config, prepared, None, OPS, lock)
+    free(MIB)
+    with pytest.raises(SearchError) as not_one:
+        say_before_first_step(lambda: trial, clips=8, steps=1, tests=0)
+    trial = replace(trial, step=lambda clips: lambda: torch.empty(2**60))
+    with pytest.raises(SearchError) as tried:
+        say_before_first_step(lambda: trial, clips=8, steps=1, tests=0)
+    for error in (not_one, tried):
+        assert "take a smaller network than movinet_a0 (--train.model)" in str(error.value)
+        assert "--train.channels" not in str(error.value)
 
 
 def test_nothing_of_the_trial_is_left_when_its_memory_is_handed_back(
@@ -312,7 +344,7 @@ def test_auto_leaves_room_for_frames_and_networks_of_the_run(
     chosen = auto_batch_size(trial)
     assert chosen > 8
     capsys.readouterr()
-    check_memory(need, memory - size - networks, chosen, verb="train")
+    check_memory(trial, need, memory - size - networks, chosen)
     assert "may run out" not in capsys.readouterr().err
     free(size)  # no room for frames: they are loaded batch by batch
     assert auto_batch_size(trial) == chosen // 8 * 8 - 8

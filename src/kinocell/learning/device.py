@@ -63,7 +63,12 @@ def device_name(device: torch.device) -> str:
     """A name for people: the GPU's, or the CPU's with its number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"CPU {platform.machine()}, {torch.get_num_threads()} threads"
+    return f"CPU {platform.machine()}, {threads_text(torch.get_num_threads())}"
+
+
+def threads_text(number: int) -> str:
+    """`"1 thread"`, `"2 threads"`."""
+    return f"{number} thread{'' if number == 1 else 's'}"
 
 
 Precision = Literal["fp32", "bf16"]

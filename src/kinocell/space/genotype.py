@@ -37,21 +37,23 @@ class Genotype:
     mid: Mid = "equal"
     origin: Mapping[str, Any] = field(default_factory=dict)
     """Where it comes from: run, seed, data, a hash of its training videos, version, epoch."""
+    where: str = field(default="The genotype", compare=False)
+    """The file that it was read from, for what is said of it."""
 
     def __post_init__(self) -> None:
         for node, kept in enumerate(self.nodes):
             if not kept:
-                raise GenotypeError(f"Node {node} of the genotype keeps no connection.")
+                raise GenotypeError(f"{self.where}: node {node} keeps no connection.")
             for connection in kept:
                 if connection.op not in self.op_names:
                     raise GenotypeError(
-                        f"Node {node} uses the operator {connection.op!r}, which its space lacks."
-                        f"{did_you_mean(connection.op, list(self.op_names))} "
+                        f"{self.where}: node {node} uses the operator {connection.op!r}, which its "
+                        f"space lacks.{did_you_mean(connection.op, list(self.op_names))} "
                         f"The space has: {', '.join(self.op_names)}."
                     )
                 if not 0 <= connection.source < node + NUM_INPUTS:
                     raise GenotypeError(
-                        f"Node {node} reads source {connection.source}; "
+                        f"{self.where}: node {node} reads source {connection.source}; "
                         f"it can read 0 to {node + NUM_INPUTS - 1}."
                     )
 
@@ -76,7 +78,7 @@ class Genotype:
         }
 
     @staticmethod
-    def from_dict(values: Any, where: str = "genotype") -> Genotype:
+    def from_dict(values: Any, where: str = "The genotype") -> Genotype:
         """The genotype that `to_dict` wrote.
 
         Raises:
@@ -109,6 +111,7 @@ class Genotype:
                 op_names=tuple(str(name) for name in space["ops"]),
                 mid=space["mid"],
                 origin=dict(values.get("origin", {})),
+                where=where,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise GenotypeError(f"{where} is not a whole genotype: {error!r}.") from error
@@ -138,7 +141,7 @@ class Genotype:
         """
         if own := [name for name in self.op_names if name not in OPS]:
             raise GenotypeError(
-                f"The space of the genotype has the operator {own[0]!r}, which is not known here."
+                f"{self.where}: its space has the operator {own[0]!r}, which is not known here."
                 f"{did_you_mean(own[0], list(OPS))} Known: {', '.join(OPS)}."
             )
         ops = {name: OPS[name] for name in self.op_names}
@@ -149,7 +152,7 @@ class Genotype:
         for connection in self.kept():
             if connection.op not in space.ops:
                 raise GenotypeError(
-                    f"The genotype uses the operator {connection.op!r}, which is not known here."
+                    f"{self.where} uses the operator {connection.op!r}, which is not known here."
                     f"{did_you_mean(connection.op, list(space.ops))} Known: "
                     f"{', '.join(space.ops)}. Pass your own operators, as in "
                     "ops={**OPS, 'name': builder}."

@@ -20,9 +20,10 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 import torch
+from torch import Tensor
 
 from kinocell import runs
 from kinocell.console import say
@@ -93,11 +94,10 @@ class Checkpoints:
         self._last = self._clock()
         if not parallel.is_first():
             return
-        parts = packed(state)
         path = self.folder / "checkpoints" / f"{step:09d}.pt"
-        self._refuse_full_disk(path, sum(map(len, parts)))
+        self._refuse_full_disk(path, _tensor_bytes(state))
         with runs.atomic_write(path) as file:
-            file.writelines(parts)
+            write(state, file)
         self.prune(self._keep)
 
     def _refuse_full_disk(self, path: Path, size: int) -> None:
@@ -145,7 +145,7 @@ class Checkpoints:
         def found() -> bytes:
             nonlocal path
             path, state = self._newest_good()
-            return b"".join(packed(state)) if state else b""
+            return packed(state) if state else b""
 
         data = parallel.bytes_of_first(found)
         path = path or self.folder / "checkpoints"
@@ -173,19 +173,76 @@ class Checkpoints:
         return None, None
 
 
-def packed(state: Mapping[str, Any]) -> tuple[bytes, memoryview]:
-    """Plain values and tensors as a checkpoint: its first line, and the rest."""
-    buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
-    data = buffer.getbuffer()
+def write(state: Mapping[str, Any], file: BinaryIO) -> None:
+    """Write plain values and tensors as a checkpoint; no tensor in the memory is copied.
+
+    Args:
+        state: What is kept.
+        file: Empty; its first line is written again at the end, when the checksum is known.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     number = b"%d" % FORMAT
-    return b"%s %s %s\n" % (NAME, number, _checksum(number, data)), data
+    rest = _Summed(file, number)
+    file.write(_head(number, rest.checksum()))
+    torch.save(dict(state), cast("IO[bytes]", rest))
+    if rest.failure:
+        raise rest.failure
+    file.seek(0)
+    file.write(_head(number, rest.checksum()))
 
 
-def _checksum(number: bytes, data: bytes | memoryview) -> bytes:
+def packed(state: Mapping[str, Any]) -> bytes:
+    """The bytes of a checkpoint."""
+    buffer = io.BytesIO()
+    write(state, buffer)
+    return buffer.getvalue()
+
+
+class _Summed:
+    """Passes on what is written to `file`, and sums it up behind `start`."""
+
+    def __init__(self, file: BinaryIO, start: bytes) -> None:
+        self._file, self._sum = file, hashlib.sha256(start)
+        self.failure: OSError | None = None
+        """Why nothing more is written; raised here, it would become another error in PyTorch."""
+
+    def write(self, data: bytes | memoryview) -> int:
+        self._sum.update(data)
+        try:
+            if not self.failure:
+                self._file.write(data)
+        except OSError as error:
+            self.failure = error
+        return len(data)
+
+    def flush(self) -> None:
+        """PyTorch asks for it; the file is flushed by whom it belongs to."""
+
+    def checksum(self) -> bytes:
+        return self._sum.hexdigest().encode()
+
+
+def _head(number: bytes, checksum: bytes) -> bytes:
+    return b"%s %s %s\n" % (NAME, number, checksum)
+
+
+def _checksum(number: bytes, data: bytes) -> bytes:
     found = hashlib.sha256(number)
     found.update(data)
     return found.hexdigest().encode()
+
+
+def _tensor_bytes(value: object) -> int:
+    """What the tensors in plain values take."""
+    if isinstance(value, Tensor):
+        return value.nbytes
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return 0
+    return sum(map(_tensor_bytes, value))
 
 
 def unpacked(data: bytes, path: Path) -> dict[str, Any]:

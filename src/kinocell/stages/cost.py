@@ -14,7 +14,7 @@ from torch import nn
 
 from kinocell.baselines.table import BASELINES
 from kinocell.errors import ConfigError, RunError, did_you_mean
-from kinocell.learning.device import choose_device
+from kinocell.learning.device import choose_device, threads_text
 from kinocell.space.cost import ClipShape
 from kinocell.space.genotype import Genotype
 from kinocell.space.network import Network
@@ -144,7 +144,7 @@ def as_text(rows: Sequence[Row], protocol: Protocol) -> str:
         lines += [
             "",
             f"milliseconds a batch on {device}"
-            + ("" if "threads" in device else f", {latencies[0].threads} threads"),
+            + ("" if "thread" in device else f", {threads_text(latencies[0].threads)}"),
             f"{'model':<{NAME_WIDTH}}" + "".join(f" {head:>12} {'p90':>9}" for head in heads),
         ]
         lines += [_times(row) for row in timed]

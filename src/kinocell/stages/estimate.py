@@ -84,6 +84,18 @@ class Trial:
     """Of the networks, which a run has once more."""
     frames: Frames
     """That the run loads before its first step."""
+    baseline: str = ""
+    """The network drawn by people that is trained; its size is no setting."""
+
+    @property
+    def smaller(self) -> str:
+        """What may be lowered where no batch is small enough."""
+        network = (
+            f"take a smaller network than {self.baseline} (--train.model)"
+            if self.baseline
+            else f"the network (--{self.verb}.channels, --{self.verb}.layers)"
+        )
+        return f"make clips smaller (--clips.size-px, --clips.segments) or {network}"
 
     def need(self) -> Need:
         """The memory of a step, from two small ones.
@@ -103,7 +115,8 @@ class Trial:
 
     def _whole_step(self, clips: int) -> None:
         """Its clips counted, which lie in memory as those of a run do."""
-        with _enough_memory(clips, self.verb):
+        # Whatever the batch, its need is found with these few clips: a smaller one is no way out.
+        with _enough_memory(clips, f"{self.smaller[0].upper()}{self.smaller[1:]}."):
             self.step(clips)()
 
 
@@ -130,19 +143,20 @@ def say_before_first_step(
 def _before_first_step(trial: Trial, clips: int, steps: int, tests: int) -> str:
     """The sentence; the trial is done here, and gone behind it."""
     free = free_bytes(trial.device)
-    memory = check_memory(trial.need(), free, clips, verb=trial.verb)
+    memory = check_memory(trial, trial.need(), free, clips)
     passes = [(trial.step, steps), (trial.test, tests)]
     seconds = 0.0
     for made, count in progress(passes, label="measure", total=2, unit="steps"):
         if count:
-            with _enough_memory(clips, trial.verb):
+            lower = f"Lower --{trial.verb}.batch-size below {clips}, or {trial.smaller}."
+            with _enough_memory(clips, lower):
                 seconds += count * _seconds(made(clips), trial.device)
     return f"{trial.verb}: {memory}, about {duration(seconds)} of computing"
 
 
 @contextlib.contextmanager
-def _enough_memory(clips: int, verb: str) -> Iterator[None]:
-    """Around a step that is tried: says what to lower where memory runs out.
+def _enough_memory(clips: int, advice: str) -> Iterator[None]:
+    """Around a step that is tried: gives advice where memory runs out.
 
     Raises:
         SearchError: It does.
@@ -153,19 +167,18 @@ def _enough_memory(clips: int, verb: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise SearchError(
-            f"A step of {clips} clips was tried before the first one, and memory ran out. "
-            f"Lower --{verb}.batch-size below {clips}, or {_smaller(verb)}."
+            f"A step of {clips} clips was tried before the first one, and memory ran out. {advice}"
         ) from error
 
 
-def check_memory(need: Need, free: int | None, clips: int, *, verb: str) -> str:
+def check_memory(trial: Trial, need: Need, free: int | None, clips: int) -> str:
     """Whether a step fits; what it needs, in words.
 
     Args:
+        trial: Whose settings are named.
         need: Of a step.
         free: Bytes of the device that may be taken; None where the system does not say.
         clips: Of its batch.
-        verb: "search" or "train": whose settings are named.
 
     Returns:
         `"about 667 MiB of memory (18.2 GiB are free)"`.
@@ -178,25 +191,20 @@ def check_memory(need: Need, free: int | None, clips: int, *, verb: str) -> str:
         return f"about {size_text(needed)} of memory"
     words = f"about {size_text(needed)} of memory ({size_text(free)} are free)"
     if needed > DOUBTFUL * free:
-        advice = _advice(need, free, verb)
+        advice = _advice(need, free, trial)
         if needed > free:
             raise SearchError(f"A step of {clips} clips needs {words}. {advice}")
-        say(f"{verb}: memory may run out: {words}. {advice}")
+        say(f"{trial.verb}: memory may run out: {words}. {advice}")
     return words
 
 
-def _advice(need: Need, free: float, verb: str) -> str:
+def _advice(need: Need, free: float, trial: Trial) -> str:
     fitting = need.most_clips(DOUBTFUL * free)
     if fitting:
-        return f"Lower --{verb}.batch-size to {fitting}, or make clips smaller: --clips.size-px."
-    return f"Not even one clip fits safely: {_smaller(verb)}."
-
-
-def _smaller(verb: str) -> str:
-    return (
-        "make clips smaller (--clips.size-px, --clips.segments) or "
-        f"the network (--{verb}.channels, --{verb}.layers)"
-    )
+        return (
+            f"Lower --{trial.verb}.batch-size to {fitting}, or make clips smaller: --clips.size-px."
+        )
+    return f"Not even one clip fits safely: {trial.smaller}."
 
 
 def check_alone(verb: str) -> None:
@@ -262,7 +270,7 @@ def auto_batch_size(trial: Trial) -> int:
         fitting = min(fitting, need.most_clips(DOUBTFUL * left))
         if fitting < 1:
             of_frames = f", {size_text(frames)} of them for frames (--resident)" if frames else ""
-            advice = _advice(need, left, trial.verb)
+            advice = _advice(need, left, trial)
             raise SearchError(f"{size_text(free)} of memory are free{of_frames}. {advice}")
     chosen = fitting // 8 * 8 if fitting >= 8 else fitting
     say(f"{trial.verb}: batches of {chosen} clips")

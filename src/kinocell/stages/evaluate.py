@@ -194,9 +194,10 @@ def softmax(logits: Logits) -> Logits:
 def _settings(config: RunConfig) -> dict[str, Any]:
     folder = folders.train_folder(config)
     runs.stage_summary(folder)  # raises where the training is not finished
-    weights = (folder / f"{config.evaluate.weights}.safetensors").read_bytes()
+    with (folder / f"{config.evaluate.weights}.safetensors").open("rb") as file:
+        weights = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "evaluate": folders.but_for_new(to_dict(config.evaluate), {"crops": 1}),
         "videos": folders.prepared_contents(folders.prepared_folder(config)),
-        "weights_sha256": hashlib.sha256(weights).hexdigest()[:16],
+        "weights_sha256": weights[:16],
     }

@@ -15,16 +15,14 @@ from typing import Any
 
 import numpy as np
 import safetensors
-import safetensors.torch
 from torch import nn
 
-from kinocell import runs
 from kinocell.config import ClipsConfig, RunConfig, from_dict, lasting
 from kinocell.data.manifest import SPLIT_WORDS, SPLITS, UNUSED, Manifest
 from kinocell.errors import RunError, first_line
 from kinocell.space.genotype import Genotype
 from kinocell.space.ops import OPS, Builder
-from kinocell.stages import folders
+from kinocell.stages import folders, weights
 from kinocell.stages.networks import build
 
 FORMAT = 1
@@ -112,10 +110,7 @@ def save_model(path: Path, model: Model) -> None:
         "config": _portable(model.config),
         "splits": dict(model.splits),
     }
-    state = {name: value.contiguous() for name, value in model.network.state_dict().items()}
-    blob = safetensors.torch.save(state, metadata={"kinocell": json.dumps(about)})
-    with runs.atomic_write(path) as file:
-        file.write(blob)
+    weights.write(path, model.network.state_dict(), {"kinocell": json.dumps(about)})
 
 
 def _portable(config: RunConfig) -> dict[str, Any]:
@@ -160,13 +155,13 @@ def load_model(path: Path, *, ops: Mapping[str, Builder] = OPS) -> Model:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {})["kinocell"])
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if about["format"] != FORMAT:
             raise RunError(f"{path} has format {about['format']}, this kinocell reads {FORMAT}.")
         baseline = about.get("baseline", "")
         genotype = None if baseline else Genotype.from_dict(about["genotype"], where=str(path))
         network = build(genotype or baseline, len(about["class_names"]), about["settings"], ops=ops)
-        network.load_state_dict(weights)
+        network.load_state_dict(state)
         return Model(
             network=network.eval(),
             genotype=genotype,

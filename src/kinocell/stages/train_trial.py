@@ -70,4 +70,5 @@ def in_trial(
         test=lambda clips: partial(test, batch(clips)),
         weights_bytes=weights_bytes(state.model.network, *averaged),
         frames=frames_of(config, prepared, state.device),
+        baseline=config.train.model,
     )

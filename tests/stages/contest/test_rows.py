@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -167,6 +168,15 @@ def test_line_without_a_training_says_why() -> None:
     assert found["trainings"] == 0
     assert "video_top1" not in found
     assert output.cells({**found, "printed": None})[:3] == ["c3d", "0/3", "memory ran out"]
+
+
+def test_reason_that_several_runs_share_stands_once_in_the_table_for_spreadsheets() -> None:
+    runs = {"c3d/rate-1": "memory ran out", "c3d/rate-2": "memory ran out", "c3d/rate-3": "no."}
+    failed = Line(kind="model", name="c3d", members=[Member(name="c3d", tested=[])], planned=3,
+                  failures=list(runs.items()))  # fmt: skip
+    found = {**rows.numbers(failed, None, ["a"]), "printed": None}
+    (row,) = csv.DictReader(output.as_csv({"rows": [found]}).splitlines())
+    assert row["failure"] == "memory ran out; no."
 
 
 def test_best_of_several_networks_is_the_one_with_the_best_mean() -> None:

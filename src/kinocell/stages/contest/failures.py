@@ -5,14 +5,24 @@ Read from its attempts; nothing is decided here.
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 
 from kinocell.stages.many import attempts
 from kinocell.stages.many.attempts import Attempt
 from kinocell.stages.many.plan import Run
 
 MEMORY = "memory ran out"
+OWN = "kinocell: "
+
+NO_MEMORY = re.compile(
+    r"memory ran out|memory allocation .*failed|allocate memory|out of memory|std::bad_alloc"
+    r"|MemoryError",
+    re.IGNORECASE,
+)
+"""What kinocell, Rust, the system and PyTorch, CUDA, C++ and Python say of it."""
 
 
 def failed(run: Run) -> bool:
@@ -31,12 +41,24 @@ def sentence(made: Sequence[Attempt]) -> str:
     """Why the last of some attempts ended."""
     if not made:
         return "it was not started"
-    code = int(made[-1].record.get("exit_code", 0))
-    last = made[-1].last_lines[-1] if made[-1].last_lines else "it said nothing"
+    attempt = made[-1]
+    code = int(attempt.record.get("exit_code", 0))
+    last = attempt.last_lines[-1] if attempt.last_lines else "it said nothing"
     if code == -signal.SIGKILL:
         return f"{MEMORY}: the system ended it (signal 9)"
-    if code < 0:
-        return f"ended by signal {-code}"
-    if MEMORY in last or "out of memory" in last.lower():
+    if NO_MEMORY.search(last):
         return MEMORY
-    return last.removeprefix("kinocell: ")
+    if code > 0 and last.startswith(OWN):  # it knew why
+        return last.removeprefix(OWN)
+    if _says_no_memory(attempt.path.with_suffix(".log")):
+        return MEMORY
+    return f"ended by signal {-code}" if code < 0 else last
+
+
+def _says_no_memory(log: Path) -> bool:
+    """Whether an allocation failed; a backtrace may stand behind the line that says so."""
+    try:
+        with log.open(encoding="utf-8", errors="replace") as file:
+            return any(map(NO_MEMORY.search, file))
+    except FileNotFoundError:
+        return False

@@ -398,7 +398,7 @@ def as_csv(found: Values) -> str:
              rates(row), epochs(row), best["name"] if best else "",
              _cell(best["video_top1"]["mean"] if best else None),
              *((row["printed"] or {}).get(name, "") for name in QUOTED),
-             "; ".join(failure["reason"] for failure in row["failures"])]
+             "; ".join(dict.fromkeys(failure["reason"] for failure in row["failures"]))]
         )  # fmt: skip
     return text.getvalue()
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
 import shlex
 import time
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ State = Literal["waiting", "running", "done", "failed", "blocked"]
 LINES_KEPT = 6
 LINE_LENGTH = 300
 TAIL_BYTES = 16_384
+BACKTRACE = re.compile(r"stack backtrace:$| +\d+: \S| +at \S+:\d+(:\d+)?$|note: .*RUST_BACKTRACE")
+"""The lines of Rust's backtraces, behind the line that says what was wrong."""
 USAGE = 2  # the exit code of a command that cannot be understood
 
 
@@ -205,15 +208,19 @@ def claim(folder: Path, number: int, command: Sequence[str]) -> Claim | None:
 
 
 def last_lines(log: Path) -> list[str]:
-    """The last lines of a log that are not empty, each cut to a length that a table can show."""
+    """The last lines of a log that say something, each cut to a length that a table can show.
+
+    Empty ones and Rust's backtraces are left out.
+    """
     try:
         with log.open("rb") as file:
             file.seek(max(file.seek(0, os.SEEK_END) - TAIL_BYTES, 0))
             text = file.read().decode(errors="replace")
     except FileNotFoundError:
         return []
-    lines = [line.rstrip()[:LINE_LENGTH] for line in text.splitlines() if line.strip()]
-    return lines[-LINES_KEPT:]
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    said = [line[:LINE_LENGTH] for line in lines if not BACKTRACE.match(line)]
+    return said[-LINES_KEPT:]
 
 
 def _now() -> str:
