@@ -80,11 +80,13 @@ class Workers:
     def _new_pool(self) -> ProcessPool:
         from pebble import ProcessPool  # 80 ms that reading a store does not need
 
-        return ProcessPool(
+        pool = ProcessPool(
             self._processes,
             initializer=start_worker,
             context=multiprocessing.get_context("spawn"),
         )
+        _hear_the_dead_out(pool)
+        return pool
 
     def __enter__(self) -> Workers:
         return self
@@ -157,6 +159,38 @@ class Workers:
             self._pool = self._new_pool()
             future = self._pool.schedule(function, args=(item,), timeout=limit)
         return _Ahead(item, future, limit)
+
+
+def _hear_the_dead_out(pool: ProcessPool) -> None:
+    """Let a pool read all that a dead process has said before it looks which item that one had.
+
+    One of pebble's threads reads what processes say (an item is taken, a result is there), another
+    sees that one of them is dead. Where the second was quicker, it blamed the item before, or found
+    none, and nobody ever ended the right one: who waited for it waited for ever.
+    """
+    manager, reading = pool._pool_manager, threading.Lock()
+    read, settle = manager.process_next_message, manager.handle_worker_expiration
+
+    def is_there(timeout: float) -> bool:
+        channel = manager.worker_manager.pool_channel
+        try:
+            return channel is not None and bool(channel.poll(timeout))
+        except (OSError, ValueError):  # closed: `read` knows what that means
+            return False
+
+    def read_alone(timeout: float) -> None:
+        is_there(timeout)
+        with reading:
+            read(0)
+
+    def settle_in_order(expiration: tuple[int, int]) -> None:
+        with reading:
+            while is_there(0):
+                read(0)
+        settle(expiration)
+
+    manager.process_next_message = read_alone  # type: ignore[method-assign]
+    manager.handle_worker_expiration = settle_in_order  # type: ignore[method-assign]
 
 
 def _kept(future: ProcessFuture[Any]) -> bool:
