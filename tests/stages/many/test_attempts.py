@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -110,13 +109,16 @@ def test_watch_measures_with_its_own_clock_and_not_that_of_the_file(tmp_path: Pa
     path = tmp_path / "attempts" / "1.json"
     runs.write_json(path, {"processes": [{"machine": "far"}]})
     (made,) = attempts.attempts(tmp_path)
-    watch = Watch(0.3)
+    now = 1000.0
+    watch = Watch(30, clock=lambda: now)
     os.utime(path, (1, 1))  # a clock that is decades behind
     assert watch.lives(made)
     os.utime(path, (2, 2))
-    time.sleep(0.35)
+    now += 35
     assert watch.lives(made)  # it has changed since
-    time.sleep(0.35)
+    now += 29
+    assert watch.lives(made)
+    now += 1
     assert not watch.lives(made)
     os.utime(path, (1, 1))  # and goes backwards
     assert watch.lives(made)

@@ -19,7 +19,7 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -81,8 +81,11 @@ class Watch:
     the watcher's own clock, because clocks of machines differ.
     """
 
-    def __init__(self, stale_seconds: float) -> None:
+    def __init__(
+        self, stale_seconds: float, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._stale_seconds = stale_seconds
+        self._clock = clock
         self._seen: dict[Path, tuple[int, float]] = {}
 
     def lives(self, attempt: Attempt) -> bool:
@@ -96,7 +99,7 @@ class Watch:
         except FileNotFoundError:
             return False
         before, since = self._seen.get(attempt.path, (None, 0.0))
-        now = time.monotonic()
+        now = self._clock()
         if touched != before:
             self._seen[attempt.path] = (touched, now)
             return True
