@@ -5,10 +5,12 @@ What is tested with them is in `stages/`.
 
 from __future__ import annotations
 
+import contextlib
 import re
+import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kinocell import runs
@@ -31,6 +33,18 @@ def torchrun(
     )
 
 
+@contextlib.contextmanager
+def kept_port() -> Iterator[int]:
+    """A free port of this machine that nobody is given meanwhile who asks for just any.
+
+    Who asks for it by its number, as the processes of a run do, gets it.
+    """
+    with socket.socket() as place:
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind(("127.0.0.1", 0))
+        yield place.getsockname()[1]
+
+
 def kinocell(verb: str, config: RunConfig, *more: str) -> list[str]:
     """`-m kinocell search` with these settings."""
     settings = Path(config.out).parent / f"{Path(config.out).name}.json"
@@ -40,7 +54,7 @@ def kinocell(verb: str, config: RunConfig, *more: str) -> list[str]:
 
 def ended(process: subprocess.Popen[str], code: int) -> str:
     """What a program has said until it ended with this code."""
-    _, talk = process.communicate(timeout=240)
+    _, talk = process.communicate(timeout=500)
     assert process.returncode == code, talk
     return talk
 

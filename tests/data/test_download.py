@@ -308,15 +308,15 @@ def test_the_next_mirror_is_asked_where_the_first_is_gone(
 
 def test_an_unreachable_host_is_named_with_what_to_do(tmp_path: Path) -> None:
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+        free.bind(("127.0.0.1", 0))  # kept, so that no other program begins to listen there
         port = free.getsockname()[1]
-    with pytest.raises(DownloadError, match=r"127\.0\.0\.1 cannot be reached.*Ask a colleague"):
-        fetch(
-            [Source(url=f"http://127.0.0.1:{port}/videos.rar")],
-            tmp_path,
-            by_hand="Ask a colleague.",
-            wait=lambda _: None,
-        )
+        with pytest.raises(DownloadError, match=r"127\.0\.0\.1 cannot be reached.*Ask a colleague"):
+            fetch(
+                [Source(url=f"http://127.0.0.1:{port}/videos.rar")],
+                tmp_path,
+                by_hand="Ask a colleague.",
+                wait=lambda _: None,
+            )
 
 
 def test_a_full_disk_is_told_before_anything_is_loaded(

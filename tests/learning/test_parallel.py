@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from kinocell.errors import ConfigError
 from kinocell.learning import parallel
 from kinocell.space.norm import batch_normalise, synchronise
+from tests.torchruns import kept_port
 
 PROGRAM = """
 import json, sys
@@ -165,23 +165,21 @@ def whole_norms(
 def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What two processes have found."""
     folder = tmp_path_factory.mktemp("two")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     path = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(folder)],
-            env={**os.environ, **place, "RANK": str(rank), "PYTHONPATH": path},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for process in processes:
-        _, talk = process.communicate(timeout=120)
-        assert process.returncode == 0, talk
+    with kept_port() as port:
+        place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, str(folder)],
+                env={**os.environ, **place, "RANK": str(rank), "PYTHONPATH": path},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(2)
+        ]
+        for process in processes:
+            _, talk = process.communicate(timeout=500)
+            assert process.returncode == 0, talk
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 

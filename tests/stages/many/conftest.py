@@ -6,6 +6,7 @@ kinocell whose result is there. Every start of one is in `begun.txt`.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -19,7 +20,7 @@ from kinocell.stages.many.plan import Plan, Run
 
 PROGRAM = """
 import os, sys, time
-name, folder, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+name, folder, seconds, gate = sys.argv[1], sys.argv[2], float(sys.argv[3]), sys.argv[4]
 def add(path):
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(file, (name + chr(10)).encode())
@@ -28,6 +29,8 @@ def lines(path):
 add(folder + "/begun.txt")
 if name not in lines(folder + "/done.txt"):
     time.sleep(seconds)
+    while gate and not os.path.exists(gate):
+        time.sleep(0.01)
     add(folder + "/done.txt")
 """
 WORKER = """
@@ -36,7 +39,7 @@ from pathlib import Path
 from kinocell.stages.many.plan import Plan, Run
 from kinocell.stages.many.pool import Pace
 from kinocell.stages.sweep import sweep
-values = json.loads(sys.argv[1])
+values = json.loads(Path(sys.argv[1]).read_text())
 runs = tuple(
     Run(name=name, folder=Path(values["out"]) / name, command=tuple(command),
         varied={"seed": number})
@@ -49,13 +52,17 @@ sweep(plan, workers=values["workers"], pace=pace)
 """
 
 
-def _program(name: str, folder: Path, seconds: float) -> tuple[str, ...]:
-    return (sys.executable, "-I", "-S", "-c", PROGRAM, name, str(folder), str(seconds))
+def _program(name: str, folder: Path, seconds: float, gate: Path | None = None) -> tuple[str, ...]:
+    words = (name, str(folder), str(seconds), str(gate or ""))
+    return (sys.executable, "-I", "-S", "-c", PROGRAM, *words)
 
 
 @pytest.fixture(scope="session")
-def program() -> Callable[[str, Path, float], tuple[str, ...]]:
-    """`program(name, folder, seconds)`: the command of a small program."""
+def program() -> Callable[..., tuple[str, ...]]:
+    """`program(name, folder, seconds, gate=None)`: the command of a small program.
+
+    It does not come to its end before there is a file `gate`.
+    """
     return _program
 
 
@@ -77,8 +84,9 @@ def planned(tmp_path: Path) -> Callable[..., Plan]:
 
 
 @pytest.fixture
-def worker() -> Callable[..., subprocess.Popen[str]]:
+def worker(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     """`worker(plan, workers=1)`: a process of its own that carries out a plan."""
+    numbers = itertools.count()
 
     def start(plan: Plan, workers: int = 1) -> subprocess.Popen[str]:
         values = {
@@ -87,8 +95,11 @@ def worker() -> Callable[..., subprocess.Popen[str]]:
             "retries": plan.retries,
             "workers": workers,
         }
+        # In a file: the commands of many runs are too long for a word of another command.
+        path = tmp_path / f"worker-{next(numbers)}.json"
+        path.write_text(json.dumps(values))
         return subprocess.Popen(
-            [sys.executable, "-c", WORKER, json.dumps(values)],
+            [sys.executable, "-c", WORKER, str(path)],
             stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONWARNINGS": "error"},
         )  # fmt: skip
 

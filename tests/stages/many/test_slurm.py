@@ -20,19 +20,36 @@ from kinocell.stages.many.plan import Plan
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="submitit needs signals")
 Planned = Callable[..., Plan]
-Program = Callable[[str, Path, float], tuple[str, ...]]
-LOCAL = {"cluster": "local", "timeout_min": 5}
+Program = Callable[..., tuple[str, ...]]
+LOCAL = {"cluster": "local", "timeout_min": 30}
+
+
+def lines(path: Path) -> list[str]:
+    """The lines of a file that may not be there yet."""
+    return path.read_text().split() if path.exists() else []
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    """Wait for something that must happen, on a slow machine too."""
+    end = time.monotonic() + 300
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
 
 
 def test_two_jobs_share_the_runs_and_leave_a_summary(
     planned: Planned, program: Program, tmp_path: Path
 ) -> None:
-    plan = planned({f"run{i}": program(f"run{i}", tmp_path, 0.3) for i in range(8)})
+    gate = tmp_path / "gate"
+    plan = planned({f"run{i}": program(f"run{i}", tmp_path, 0, gate) for i in range(8)})
     jobs = slurm.submit(replace(plan, slurm=LOCAL), 2, stage._in_a_job)
+    # No run ends before each job has one: one of them may start late.
+    wait_for(lambda: len(lines(tmp_path / "begun.txt")) == 2)
+    gate.touch()
     for job in jobs:
         assert job.result() is None
     assert len({job.job_id for job in jobs}) == 2
-    done = Counter((tmp_path / "done.txt").read_text().split())
+    done = Counter(lines(tmp_path / "done.txt"))
     assert done == Counter(run.name for run in plan.runs)
     workers = {attempts.attempts(run.folder)[0].record["processes"][0]["pid"] for run in plan.runs}
     assert len(workers) == 2
@@ -49,17 +66,18 @@ def test_job_whose_time_is_over_ends_its_run_gently_and_is_queued_again(
         "import os, signal, sys, time\n"
         f"saved = {str(saved)!r}\n"
         "if os.path.exists(saved): sys.exit()\n"  # goes on from its checkpoint
-        "signal.signal(signal.SIGTERM, lambda *_: (open(saved, 'w'), sys.exit(143)))\n"
+        "asked = []\n"  # noted, not raised: an exception may come where Python ignores every one
+        "signal.signal(signal.SIGTERM, lambda *_: asked.append(1))\n"
         "os.kill(os.getpid(), signal.SIGUSR2)\n"
         f"open({str(tmp_path / 'ready')!r}, 'w')\n"
-        "while True: time.sleep(0.05)"  # not one sleep: a signal just before it would wait
+        # Not one sleep: a signal just before it would wait for its end.
+        "while not asked: time.sleep(0.05)\n"
+        "open(saved, 'w')\n"
+        "sys.exit(143)"
     )
     plan = planned({"long": (sys.executable, "-c", text)}, retries=0)
     (job,) = slurm.submit(replace(plan, slurm=LOCAL), 1, stage._in_a_job)
-    end = time.monotonic() + 60
-    while not (tmp_path / "ready").exists():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    wait_for((tmp_path / "ready").exists)
     folder = plan.runs[0].folder
     os.kill(attempts.attempts(folder)[0].record["processes"][0]["pid"], signal.SIGUSR2)
     job.wait()

@@ -8,8 +8,8 @@ import io
 import json
 import math
 import os
-import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -148,12 +148,17 @@ def test_run_that_is_not_done_is_not_counted_even_if_scores_are_there(plan: Plan
     assert status.values == {}
 
 
-def test_status_shows_every_run_and_how_the_failed_ones_ended(plan: Plan) -> None:
+def test_status_shows_every_run_and_how_the_failed_ones_ended(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
     far = {"host": "node7", "machine": "far"}
     path = plan.runs[1].folder / "attempts" / "1.json"
     started = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=2, minutes=5)
     runs.write_json(path, {"processes": [far], "started": started.isoformat()})
-    os.utime(path, (time.time() - 125, time.time() - 125))
+    now = started.timestamp() + (2 * 60 + 5) * 60
+    os.utime(path, (now - 125, now - 125))
+    # The moment in which it is looked at, however long it takes to get there.
+    monkeypatch.setattr(tables, "time", SimpleNamespace(time=lambda: now))
     lines = tables.status_lines(plan.out, statuses(plan))
     text = "\n".join(lines)
     assert lines[0].endswith(": 4 done, 1 running, 1 failed")
