@@ -14,6 +14,7 @@ import pytest
 
 from kinocell import cli, runs
 from kinocell.verbs import VERBS
+from tests.held import held
 
 TINY = (
     *("--videos", "40", "--groups", "4", "--short-side-px", "24"),
@@ -192,7 +193,8 @@ def test_ctrl_c_stops_with_one_line_and_the_same_command_goes_on_bit_for_bit(
     moment: str, tmp_path: Path, run_folder: Path
 ) -> None:
     typed = ["run", "--out", str(tmp_path / "run"), *TINY]
-    command = [sys.executable, "-m", "kinocell", *typed]
+    # Training would be over within a second: it waits in its second step.
+    command = [sys.executable, *held(tmp_path / "never", "train", 2, *typed)]
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         start_new_session=True,

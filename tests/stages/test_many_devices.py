@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,7 +24,8 @@ from kinocell.config import RunConfig, to_dict
 from kinocell.space.genotype import Genotype
 from kinocell.stages.checkpoint import unpacked
 from kinocell.stages.train import train
-from tests.torchruns import ended, kinocell, pid_of, torchrun, until
+from tests.held import held
+from tests.torchruns import ended, kept_port, kinocell, pid_of, torchrun, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds processes through /proc")
 
@@ -34,6 +34,8 @@ Outcome = Callable[[Path], dict[str, Any]]
 
 LONG: dict[str, Any] = {"search": {"strategy": "first", "epochs": 8}, "checkpoint_minutes": 1e-9}
 """16 steps with a checkpoint behind each."""
+LAST_STEP = 10
+"""Here a search waits until the signal has come, where the machine is slow to send it."""
 GONE = "A process of this run has ended, or has not answered for 45 seconds"
 
 
@@ -46,6 +48,11 @@ def newest_weights(stage: Path) -> dict[str, np.ndarray[Any, Any]]:
     path = max((stage / "checkpoints").glob("*.pt"))
     state = unpacked(path.read_bytes(), path)
     return {name: value.numpy() for name, value in state["weights"].items()}
+
+
+def held_search(config: RunConfig, file: Path) -> list[str]:
+    """A search that does not come to its end before there is a file, or a signal."""
+    return held(file, "search", LAST_STEP, *kinocell("search", config)[2:])
 
 
 # --- the same as one process -------------------------------------------------------------------
@@ -157,7 +164,7 @@ def undisturbed(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     """A search by two processes that nothing happened to: folder, result, talk."""
     config = tiny(tmp_path_factory.mktemp("calm") / "run", **LONG)
     process = torchrun(kinocell("search", config))
-    result, talk = process.communicate(timeout=240)
+    result, talk = process.communicate(timeout=500)
     assert process.returncode == 0, talk
     return Path(config.out), result, talk
 
@@ -191,9 +198,10 @@ def test_stop_of_one_process_ends_all_behind_the_same_step(
 ) -> None:
     """With loader processes in each, and the same command ends as if nothing had happened."""
     config = tiny(tmp_path / "run", clips={"workers": 1}, **LONG)
-    process = torchrun(kinocell("search", config))
+    process = torchrun(held_search(config, tmp_path / "go"))
     until(process, " 2/8 ")
     os.kill(pid_of(process, 1), signal.SIGTERM)
+    (tmp_path / "go").touch()
     talk = ended(process, 1)  # torchrun's own code; those of its processes are in its table
     assert re.findall(r"exitcode +: (-?\d+)", talk) == ["143", "143"]
     assert talk.count("kinocell: stopped. Run the same command again") == 1
@@ -205,7 +213,7 @@ def test_stop_of_one_process_ends_all_behind_the_same_step(
 
 def test_stop_of_torchrun_ends_all_with_a_checkpoint(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny(tmp_path / "run", **{**LONG, "checkpoint_minutes": 60.0})
-    process = torchrun(kinocell("search", config))
+    process = torchrun(held_search(config, tmp_path / "never"))
     until(process, " 1/8 ")
     process.send_signal(signal.SIGTERM)
     talk = ended(process, 1)
@@ -223,9 +231,10 @@ def test_killed_process_ends_the_others_and_an_elastic_start_goes_on_bit_for_bit
     undisturbed: tuple[Path, str, str],
 ) -> None:
     config = tiny(tmp_path / "run", **LONG)
-    process = torchrun(kinocell("search", config), "--max-restarts", "1")
+    process = torchrun(held_search(config, tmp_path / "go"), "--max-restarts", "1")
     until(process, " 2/8 ")
     os.kill(pid_of(process, rank), signal.SIGKILL)
+    (tmp_path / "go").touch()
     talk = ended(process, 0)
     assert talk.count(f"{GONE} (noticed by rank {1 - rank} of 2)") == 1
     assert talk.count("search: goes on behind") == 1
@@ -237,17 +246,15 @@ def test_two_machines_train_as_one_process_does(
     tiny: Tiny, tiny_run: RunConfig, tmp_path: Path
 ) -> None:
     """Two torchruns on the loopback; in float32, so equal to its rounding."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     module = Genotype.load(Path(tiny_run.out) / "search/genotype.json")
     module.save(tmp_path / "module.json")
     one, two = (tiny(tmp_path / name, train={"dropout": 0.0}) for name in ("one", "two"))
     typed = kinocell("train", two, "--sync-bn", "--genotype", str(tmp_path / "module.json"))
     options = ["--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-id", "kinocell"]
-    options += ["--rdzv-endpoint", f"127.0.0.1:{port}"]
-    hosts = [torchrun(typed, *options, processes=1, alone=False) for _ in range(2)]
-    talk = "".join(ended(host, 0) for host in hosts)
+    with kept_port() as port:
+        options += ["--rdzv-endpoint", f"127.0.0.1:{port}"]
+        hosts = [torchrun(typed, *options, processes=1, alone=False) for _ in range(2)]
+        talk = "".join(ended(host, 0) for host in hosts)
     assert talk.count("batch 8 = 2 x 4") == 1
     train(one, genotype=module)
     weights = [
