@@ -262,6 +262,15 @@ def test_damaged_files_are_classified_and_the_rest_is_untouched(
 # --- what no file of ours does: hang, and take its process with it -------------------------------
 
 
+def copied_large(source: Path, target: Path) -> None:
+    """A video behind which 100 MB of nothing follow: large files have ten times as long."""
+    shutil.copyfile(source, target)
+    nothing = 100_000_000
+    with target.open("ab") as file:
+        file.write(nothing.to_bytes(4, "big") + b"free")
+        file.truncate(file.tell() - 8 + nothing)
+
+
 @pytest.fixture
 def with_a_pipe(tmp_path: Path, sources: list[Path]) -> tuple[Path, Path]:
     """Good videos, and among them a pipe that nobody fills: reading it waits forever."""
@@ -269,7 +278,7 @@ def with_a_pipe(tmp_path: Path, sources: list[Path]) -> tuple[Path, Path]:
     for number in range(8):
         path = folder / "ab"[number % 2] / f"{number}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(sources[0], path)
+        copied_large(sources[0], path)
     os.mkfifo(folder / "a/3_pipe.mp4")
     return folder, folder / "a/3_pipe.mp4"
 
@@ -291,17 +300,17 @@ def test_video_that_hangs_is_stopped_named_and_tried_again_with_more_time(
     prepare(job(folder, tmp_path / "out", seconds_per_video=4.0))
     assert len(runs.read_jsonl(prepared.folder / "frames/videos.jsonl")) == len(records) + 1
     pipe.unlink()
-    shutil.copyfile(sources[0], pipe)
+    copied_large(sources[0], pipe)
     assert len(open_prepared(prepare(config)).store) == 9
 
 
-def children() -> set[int]:
-    """Worker processes of this one, Linux."""
+def readers(pipe: Path) -> set[int]:
+    """Worker processes of this one that have a pipe open, Linux; other tests may have others."""
     found = set()
     for path in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((path / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            if parent == os.getpid() and b"spawn_main" in (path / "cmdline").read_bytes():
+            if parent == os.getpid() and any(pipe.samefile(file) for file in path.glob("fd/*")):
                 found.add(int(path.name))
         except OSError:  # ended meanwhile
             continue
@@ -313,14 +322,17 @@ def killer(with_a_pipe: tuple[Path, Path]) -> Iterator[None]:
     """Kills the worker that reads the pipe, as the system does when memory runs out."""
 
     def kill() -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 500
         while time.monotonic() < deadline:
             try:
                 end = os.open(with_a_pipe[1], os.O_WRONLY | os.O_NONBLOCK)
             except OSError:  # nobody reads it yet
                 time.sleep(0.05)
                 continue
-            for process in children():
+            # One that was waiting for a writer has it open a moment later.
+            while not (found := readers(with_a_pipe[1])) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            for process in found:
                 os.kill(process, signal.SIGKILL)
             os.close(end)
             return
