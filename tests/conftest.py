@@ -6,7 +6,10 @@ written by another program. At the end: one tiny run through the real stages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+import random
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,8 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from hypothesis import settings
+import torch
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
 from kinocell.config import PrepareConfig, RunConfig, from_dict
@@ -29,8 +33,46 @@ Frames = NDArray[np.uint8]
 NUM_BITS = 8
 
 # The same examples each time, however slow the machine: a run fails for what has changed alone.
-settings.register_profile("kinocell", deadline=None, derandomize=True)
+settings.register_profile(
+    "kinocell", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("kinocell")
+
+ODD_STARTS = ("SLURM_", "SUBMITIT_", "TORCHELASTIC_", "LOCAL_", "GROUP_", "ROLE_", "TTY_")
+ODD_NAMES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "NO_COLOR", "FORCE_COLOR", "LINES")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_surroundings() -> Iterator[None]:
+    """Tests that are started by a job of Slurm, behind a proxy, or in the background by `nohup`.
+
+    What all that leaves in the environment is taken away; a Ctrl-C that is ignored would be ignored
+    by every process that a test starts.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(ODD_STARTS) or name in ODD_NAMES or name.lower() in PROXIES:
+                patch.delenv(name)
+        heard = {
+            number: signal.signal(number, handler)
+            for number, handler in (
+                (signal.SIGINT, signal.default_int_handler),
+                (signal.SIGTERM, signal.SIG_DFL),
+            )
+            if signal.getsignal(number) == signal.SIG_IGN
+        }
+        yield
+        for number, handler in heard.items():
+            signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def same_draws() -> None:
+    """A test draws the same whichever tests its process had before."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 def _numbered_frames(count: int, height: int = 96, width: int = 128) -> Frames:

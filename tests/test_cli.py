@@ -419,7 +419,7 @@ def test_reader_that_goes_away_is_no_error() -> None:
 def test_interrupted_process_leaves_with_130() -> None:
     program = (
         "import sys, time, kinocell.verbs as v, kinocell.cli as c\n"
-        "def wait(request):\n    print('ready', flush=True)\n    time.sleep(60)\n"
+        "def wait(request):\n    print('ready', flush=True)\n    time.sleep(600)\n"
         "v.VERBS['list'] = v.Verb(action=wait, summary='Waits.')\n"
         "sys.exit(c.main(['list']))\n"
     )
@@ -430,7 +430,7 @@ def test_interrupted_process_leaves_with_130() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=20)
+        _, error = process.communicate(timeout=300)
     assert process.returncode == cli.STOPPED
     assert error == "kinocell: stopped. Run the same command again to go on from here.\n"
 

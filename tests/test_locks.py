@@ -21,7 +21,7 @@ HOLDER = (
     "from kinocell.locks import only_run\n"
     "with only_run(Path(sys.argv[1])):\n"
     "    print('held', flush=True)\n"
-    "    time.sleep(60)\n"
+    "    time.sleep(600)\n"
 )
 
 

@@ -150,15 +150,19 @@ def test_in_another_thread_nothing_is_installed() -> None:
 
 
 def test_children_do_not_hear_what_is_sent_to_the_whole_job() -> None:
-    program = "import time; print('ready', flush=True); time.sleep(0.5); print('alive')"
+    program = "print('ready', flush=True); input(); print('alive')"
     with signals.kept_from_children():
-        child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+        child = subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
     with child:
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             child.send_signal(number)
-        assert child.stdout.read() == "alive\n"
+        talk, _ = child.communicate("go on\n")
+        assert talk == "alive\n"
 
 
 def test_workers_of_a_pool_do_not_hear_it_either() -> None:

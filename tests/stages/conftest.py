@@ -369,6 +369,8 @@ def browser() -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=executable, args=list(ARGUMENTS))
+        chromium = playwright.chromium.launch(
+            executable_path=executable, args=list(ARGUMENTS), timeout=300_000
+        )
         yield chromium
         chromium.close()

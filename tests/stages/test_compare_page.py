@@ -183,6 +183,7 @@ def opened(browser: Browser, path: Path, width: int, *, dark: bool) -> tuple[Pag
     page = browser.new_page(
         viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light"
     )
+    page.set_default_timeout(300_000)  # a slow machine is no fault of the page
     heard: list[str] = []
     page.on("console", lambda message: heard.append(message.text))
     page.on("pageerror", lambda error: heard.append(str(error)))

@@ -40,6 +40,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Opened]]:
         page = browser.new_page(
             viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light"
         )
+        page.set_default_timeout(300_000)  # a slow machine is no fault of the page
         pages.append(page)
         watched = Opened(page=page, address=path.as_uri())
         page.on("console", lambda message: watched.complaints.append(message.text))
