@@ -1,10 +1,10 @@
 """A program: kinocell that waits between two steps until it is let go on, or asked to stop.
 
-    python tests/held.py FILE STAGES STEP kinocell VERB ...        a search or a training
-    python tests/held.py FILE STAGES STEP NAME kinocell VERB ...   those that a comparison starts
+    python tests/held.py FILE STAGE STEP kinocell VERB ...        a search or a training
+    python tests/held.py FILE STAGE STEP NAME kinocell VERB ...   those that a comparison starts
 
 A signal that a test sends then comes before the end, however late the machine lets it come: behind
-so many steps of a stage (search, train, or search,train) nothing goes on before there is FILE. Of a
+so many steps of the stage (search or train) nothing goes on before there is FILE. Of a
 comparison, the runs are held in whose command NAME occurs.
 """
 
@@ -23,9 +23,9 @@ MOST_SECONDS = 900
 """A test that has failed meanwhile leaves nothing behind for ever."""
 
 
-def held(file: Path, stages: str, step: int, *typed: str, runs: str = "") -> list[str]:
+def held(file: Path, stage: str, step: int, *typed: str, runs: str = "") -> list[str]:
     """The words behind `python` for a command that is held, `typed` as behind `kinocell`."""
-    return [__file__, str(file), stages, str(step), *([runs] if runs else []), WORD, *typed]
+    return [__file__, str(file), stage, str(step), *([runs] if runs else []), WORD, *typed]
 
 
 def waiting(keep: Callable[[Any, Any], None], file: Path, step: int) -> Callable[[Any, Any], None]:
@@ -42,14 +42,13 @@ def waiting(keep: Callable[[Any, Any], None], file: Path, step: int) -> Callable
     return keep_later
 
 
-def hold_steps(file: Path, stages: str, step: int) -> None:
+def hold_steps(file: Path, stage: str, step: int) -> None:
     """Of a search or a training in this process."""
-    for name in stages.split(","):
-        stage: Any = importlib.import_module(f"kinocell.stages.{name}")
-        stage.keep_where_due = waiting(stage.keep_where_due, file, step)
+    module: Any = importlib.import_module(f"kinocell.stages.{stage}")
+    module.keep_where_due = waiting(module.keep_where_due, file, step)
 
 
-def hold_runs(file: Path, stages: str, step: int, name: str) -> None:
+def hold_runs(file: Path, stage: str, step: int, name: str) -> None:
     """Of a comparison in this process: the runs that it starts."""
     from kinocell.stages.many import start
 
@@ -57,7 +56,7 @@ def hold_runs(file: Path, stages: str, step: int, name: str) -> None:
 
     def held_argv(command: Sequence[str]) -> list[str]:
         if name in " ".join(command):
-            return argv([sys.executable, *held(file, stages, step, *command[1:])])
+            return argv([sys.executable, *held(file, stage, step, *command[1:])])
         return argv(command)
 
     start.argv = held_argv
@@ -68,11 +67,11 @@ def main(words: Sequence[str]) -> int:
 
     settings = list(itertools.takewhile(lambda word: word != WORD, words))
     typed = words[len(settings) + 1 :]
-    file, stages, step, *name = settings
+    file, stage, step, *name = settings
     if name:
-        hold_runs(Path(file), stages, int(step), name[0])
+        hold_runs(Path(file), stage, int(step), name[0])
     else:
-        hold_steps(Path(file), stages, int(step))
+        hold_steps(Path(file), stage, int(step))
     return cli.main(list(typed))
 
 

@@ -88,9 +88,9 @@ def lives(record: dict[str, Any]) -> bool:
     return any(processes.is_alive(process) for process in record["processes"])
 
 
-def held_comparison(config: RunConfig, file: Path, stages: str, step: int, *more: str) -> list[str]:
-    """A comparison whose runs do not come to their end before there is a file, or a signal."""
-    return held(file, stages, step, *kinocell("compare", config, *more)[2:], runs="--out")
+def held_comparison(config: RunConfig, file: Path, step: int, *more: str) -> list[str]:
+    """A comparison whose trainings do not come to their end before there is a file, or a signal."""
+    return held(file, "train", step, *kinocell("compare", config, *more)[2:], runs="--out")
 
 
 def wait_until(true: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -203,7 +203,7 @@ def test_look_is_taken_by_one_process(by_two: tuple[Path, str, str], tiny: Tiny)
 
 def test_stop_of_torchrun_ends_all_runs_with_checkpoints(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny(tmp_path / "out", **LASTING)
-    process = torchrun(held_comparison(config, tmp_path / "never", "train", LAST_STEP, *OF_TWO))
+    process = torchrun(held_comparison(config, tmp_path / "never", LAST_STEP, *OF_TWO))
     trainings = [tmp_path / f"out/runs/random-{i}/seed-0" for i in range(2)]
     wait_until(lambda: all((t / "train/metrics.jsonl").exists() for t in trainings), process)
     process.send_signal(signal.SIGINT)
@@ -222,7 +222,7 @@ def test_killed_process_costs_no_run_and_no_bit_when_torchrun_starts_anew(
 ) -> None:
     config = tiny(tmp_path / "out", **LASTING)
     out = tmp_path / "out"
-    words = held_comparison(config, tmp_path / "go", "train", LAST_STEP, *OF_TWO)
+    words = held_comparison(config, tmp_path / "go", LAST_STEP, *OF_TWO)
     process = torchrun(words, "--max-restarts", "1")
     trainings = [out / f"runs/random-{i}/seed-0" for i in range(2)]
     wait_until(lambda: all((t / "train/metrics.jsonl").exists() for t in trainings), process)
@@ -256,9 +256,9 @@ def test_killed_process_costs_no_run_and_no_bit_when_torchrun_starts_anew(
 
 def test_two_commands_at_the_same_moment_share_the_runs(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny(tmp_path / "out", **FAST)
-    # The first runs of both wait for each other: one command may start late.
+    # Trainings wait until both commands have begun a run: one of them may start late.
     more = (*OF_ON, "--lr-tries", "1")
-    typed = [sys.executable, *held_comparison(config, tmp_path / "go", "search,train", 1, *more)]
+    typed = [sys.executable, *held_comparison(config, tmp_path / "go", 1, *more)]
     both = [
         subprocess.Popen(typed, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
