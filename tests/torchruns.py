@@ -54,9 +54,19 @@ def kinocell(verb: str, config: RunConfig, *more: str) -> list[str]:
 
 def ended(process: subprocess.Popen[str], code: int) -> str:
     """What a program has said until it ended with this code."""
-    _, talk = process.communicate(timeout=500)
-    assert process.returncode == code, talk
+    (talk,) = all_ended([process], code)
     return talk
+
+
+def all_ended(processes: Sequence[subprocess.Popen[str]], code: int) -> list[str]:
+    """What several programs have said until all ended with this code.
+
+    Where one fails, the reason may be what another has said.
+    """
+    talks = [process.communicate(timeout=500)[1] for process in processes]
+    codes = [process.returncode for process in processes]
+    assert set(codes) == {code}, "\n".join([f"exit codes {codes}", *talks])
+    return talks
 
 
 def until(process: subprocess.Popen[str], pattern: str) -> None:

@@ -29,7 +29,7 @@ from kinocell.stages.contest.crew import Workers
 from kinocell.stages.contest.terms import Budget, Terms
 from kinocell.stages.many.plan import Run
 from tests.held import held
-from tests.torchruns import ended, kinocell, pid_of, torchrun
+from tests.torchruns import all_ended, ended, kinocell, pid_of, torchrun
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds processes through /proc")
 
@@ -265,7 +265,7 @@ def test_two_commands_at_the_same_moment_share_the_runs(tiny: Tiny, tmp_path: Pa
     ]
     wait_until(lambda: len(workers_of(tmp_path / "out")) == 2, both[0])
     (tmp_path / "go").touch()
-    talks = [ended(process, 0) for process in both]
+    talks = all_ended(both, 0)
     tables = [talk[talk.index("video top-1") :] for talk in talks]
     assert tables[0] == tables[1]
     assert all(made == ["done"] for made in outcomes(tmp_path / "out").values())

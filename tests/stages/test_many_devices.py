@@ -25,7 +25,7 @@ from kinocell.space.genotype import Genotype
 from kinocell.stages.checkpoint import unpacked
 from kinocell.stages.train import train
 from tests.held import held
-from tests.torchruns import ended, kept_port, kinocell, pid_of, torchrun, until
+from tests.torchruns import all_ended, ended, kept_port, kinocell, pid_of, torchrun, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds processes through /proc")
 
@@ -254,7 +254,7 @@ def test_two_machines_train_as_one_process_does(
     with kept_port() as port:
         options += ["--rdzv-endpoint", f"127.0.0.1:{port}"]
         hosts = [torchrun(typed, *options, processes=1, alone=False) for _ in range(2)]
-        talk = "".join(ended(host, 0) for host in hosts)
+        talk = "".join(all_ended(hosts, 0))
     assert talk.count("batch 8 = 2 x 4") == 1
     train(one, genotype=module)
     weights = [
