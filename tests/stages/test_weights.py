@@ -27,7 +27,7 @@ def peak_mib():
 
 out = Path(sys.argv[2])
 kinds = (torch.contiguous_format, torch.channels_last_3d)
-state = {f"w{i}": torch.ones(128, 64, 8, 8, 8).to(memory_format=kinds[i % 2]) for i in range(12)}
+state = {f"w{i}": torch.ones(128, 64, 8, 8, 8).to(memory_format=kinds[i % 2]) for i in range(24)}
 before = peak_mib()
 if sys.argv[1] == "weights":
     weights.write(out / "w.safetensors", state, {})
@@ -72,14 +72,16 @@ def test_file_is_the_one_that_the_library_would_write(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process cannot be read")
 @pytest.mark.parametrize("what", ["weights", "checkpoint"])
-def test_192_mib_are_written_without_another_copy(what: str, tmp_path: Path) -> None:
+def test_384_mib_are_written_without_another_copy(what: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PEAK, what, str(tmp_path)],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     (written,) = [path for path in tmp_path.glob("**/*") if path.is_file()]
-    assert written.stat().st_size > 192 * 2**20
-    assert float(done.stdout) < 64  # one tensor has 16
+    assert written.stat().st_size > 384 * 2**20
+    # One tensor has 16. Far more than a few of them, because a system that takes idle memory away
+    # gives it back here; far less than one copy.
+    assert float(done.stdout) < 192
 
 
 def test_disk_that_is_full_leaves_the_file_before(
