@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from kinocell import runs
 from kinocell.config import RunConfig, to_dict
 from kinocell.console import progress, say
+from kinocell.data import changes
 from kinocell.data.clips import Prepared, as_input, open_prepared, test_batches
 from kinocell.errors import RunError
 from kinocell.learning.device import choose_device, device_name
@@ -194,8 +194,7 @@ def softmax(logits: Logits) -> Logits:
 def _settings(config: RunConfig) -> dict[str, Any]:
     folder = folders.train_folder(config)
     runs.stage_summary(folder)  # raises where the training is not finished
-    with (folder / f"{config.evaluate.weights}.safetensors").open("rb") as file:
-        weights = hashlib.file_digest(file, "sha256").hexdigest()
+    weights = changes.sha256(folder / f"{config.evaluate.weights}.safetensors")
     return {
         "evaluate": folders.but_for_new(to_dict(config.evaluate), {"crops": 1}),
         "videos": folders.prepared_contents(folders.prepared_folder(config)),

@@ -24,6 +24,7 @@ from kinocell.stages.many.plan import Plan, Run
 from kinocell.stages.many.pool import Pace, Pool, Stop
 from kinocell.stages.sweep import sweep
 from tests.torchruns import until
+from tests.waits import lines, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 Planned = Callable[..., Plan]
@@ -31,19 +32,6 @@ Worker = Callable[..., "subprocess.Popen[str]"]
 Program = Callable[..., tuple[str, ...]]
 QUICK = Pace(poll_seconds=0.01, look_seconds=0.05, touch_seconds=0.1, stale_seconds=1)
 FAIL = (sys.executable, "-S", "-c", "import sys; print('first'); sys.exit('no such luck')")
-
-
-def lines(path: Path) -> list[str]:
-    """The lines of a file that may not be there yet."""
-    return path.read_text().split() if path.exists() else []
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    """Wait for something that must happen, on a slow machine too."""
-    end = time.monotonic() + 300
-    while not true():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
 
 
 def begun(folder: Path) -> bool:

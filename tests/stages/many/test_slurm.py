@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,24 +16,12 @@ from kinocell.errors import ConfigError
 from kinocell.stages import sweep as stage
 from kinocell.stages.many import attempts, slurm
 from kinocell.stages.many.plan import Plan
+from tests.waits import lines, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="submitit needs signals")
 Planned = Callable[..., Plan]
 Program = Callable[..., tuple[str, ...]]
 LOCAL = {"cluster": "local", "timeout_min": 30}
-
-
-def lines(path: Path) -> list[str]:
-    """The lines of a file that may not be there yet."""
-    return path.read_text().split() if path.exists() else []
-
-
-def wait_for(true: Callable[[], bool]) -> None:
-    """Wait for something that must happen, on a slow machine too."""
-    end = time.monotonic() + 300
-    while not true():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)
 
 
 def test_two_jobs_share_the_runs_and_leave_a_summary(
@@ -44,7 +31,7 @@ def test_two_jobs_share_the_runs_and_leave_a_summary(
     plan = planned({f"run{i}": program(f"run{i}", tmp_path, 0, gate) for i in range(8)})
     jobs = slurm.submit(replace(plan, slurm=LOCAL), 2, stage._in_a_job)
     # No run ends before each job has one: one of them may start late.
-    wait_for(lambda: len(lines(tmp_path / "begun.txt")) == 2)
+    wait_until(lambda: len(lines(tmp_path / "begun.txt")) == 2)
     gate.touch()
     for job in jobs:
         assert job.result() is None
@@ -77,7 +64,7 @@ def test_job_whose_time_is_over_ends_its_run_gently_and_is_queued_again(
     )
     plan = planned({"long": (sys.executable, "-c", text)}, retries=0)
     (job,) = slurm.submit(replace(plan, slurm=LOCAL), 1, stage._in_a_job)
-    wait_for((tmp_path / "ready").exists)
+    wait_until((tmp_path / "ready").exists)
     folder = plan.runs[0].folder
     os.kill(attempts.attempts(folder)[0].record["processes"][0]["pid"], signal.SIGUSR2)
     job.wait()

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kinocell.stages.many import attempts
-from kinocell.stages.many.attempts import Attempt
+from kinocell.stages.many.attempts import OWN, Attempt
 from kinocell.stages.many.plan import Run
 
 MEMORY = "memory ran out"
-OWN = "kinocell: "
 
 NO_MEMORY = re.compile(
     r"memory ran out|memory allocation .*failed|allocate memory|out of memory|std::bad_alloc"

@@ -153,14 +153,13 @@ class Lane:
         seed: int,
         epochs: int,
         *,
+        warmup: int,
         rate: float | None = None,
-        warmup: int | None = None,
     ) -> list[Run]:
-        """A training; rate and warm-up are those of the settings where none is given."""
+        """A training; the rate is that of the settings where none is given."""
         words = [*self._words("train", folder, prepared), "--seed", str(seed)]
-        words += ["--train.epochs", str(epochs)]
+        words += ["--train.epochs", str(epochs), "--train.warmup-epochs", str(warmup)]
         words += ["--train.learning-rate", f"{rate:g}"] if rate is not None else []
-        words += ["--train.warmup-epochs", str(warmup)] if warmup is not None else []
         if self.genotype is None:
             words += ["--train.model", self.entrant.name]
         else:

@@ -80,7 +80,7 @@ def check_same(out: Path, prepared: Prepared) -> None:
     before = runs.read_json(out / NAME, "the videos of a comparison")
     if before.get("format") != FORMAT:
         raise RunError(f"{out / NAME} is not of format {FORMAT}. Choose another --out.")
-    if difference := _difference(before, prepared):
+    if difference := _difference(before, prepared.manifest) or _other_files(before, prepared):
         raise RunError(
             f"{prepared.folder} does not hold the videos of the comparison in {out}: "
             f"{difference}. Networks on both cannot be compared; choose another --out."
@@ -102,22 +102,19 @@ def check_list(config: RunConfig) -> None:
         return
     if not (folder / "done.json").exists():
         return
-    before, now = open_prepared(folder, config.split).manifest, listed(config, folder)
+    prepared, now = open_prepared(folder, config.split), listed(config, folder)
     skipped = {row.path for row in listed_in(folder / "skipped.csv")}
     now = now.select([i for i, path in enumerate(now.paths.tolist()) if path not in skipped])
-    if difference := _list_difference(before, now):
+    before = _about(prepared)
+    if difference := _difference(before, now) or _other_labels(prepared.manifest, now):
         raise RunError(
             f"{source} has changed since the comparison in {config.out} was begun: {difference}. "
             "Put it back as it was, or choose another --out."
         )
 
 
-def _list_difference(before: Manifest, now: Manifest) -> str:
-    """How a list differs from the one before, or an empty string."""
-    if before.class_names != now.class_names:
-        return class_difference(before.class_names, now)
-    if split_fingerprint(before) != split_fingerprint(now):
-        return split_difference(split_names(before), now)
+def _other_labels(before: Manifest, now: Manifest) -> str:
+    """Which videos of the same split have another label, or an empty string."""
     labels = _labels(now)
     other = sorted(video for video, label in _labels(before).items() if labels[video] != label)
     if not other:
@@ -149,13 +146,17 @@ def _about(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _difference(before: Mapping[str, Any], prepared: Prepared) -> str:
-    """How the videos differ from those before, or an empty string."""
-    now, names = _about(prepared), tuple(before["class_names"])
-    if names != prepared.manifest.class_names:
-        return class_difference(names, prepared.manifest)
-    if before["split"] != now["split"]:
-        return split_difference(before["splits"], prepared.manifest)
-    if before["contents"] != now["contents"]:
-        return "it was trained on the same split of the same paths, with other files or labels"
+def _difference(before: Mapping[str, Any], videos: Manifest) -> str:
+    """How classes and split differ from those before (see `_about`), or an empty string."""
+    names = tuple(before["class_names"])
+    if names != videos.class_names:
+        return class_difference(names, videos)
+    if before["split"] != split_fingerprint(videos):
+        return split_difference(before["splits"], videos)
     return ""
+
+
+def _other_files(before: Mapping[str, Any], prepared: Prepared) -> str:
+    if before["contents"] == prepared_contents(prepared.folder):
+        return ""
+    return "it was trained on the same split of the same paths, with other files or labels"

@@ -32,6 +32,7 @@ LINE_LENGTH = 300
 TAIL_BYTES = 16_384
 BACKTRACE = re.compile(r"stack backtrace:$| +\d+: \S| +at \S+:\d+(:\d+)?$|note: .*RUST_BACKTRACE")
 """The lines of Rust's backtraces, behind the line that says what was wrong."""
+OWN = "kinocell: "  # before a sentence in which kinocell says itself why it ends
 USAGE = 2  # the exit code of a command that cannot be understood
 
 
@@ -139,7 +140,7 @@ def hopeless(crashes: Sequence[Attempt], retries: int) -> bool:
     if crashes and crashes[-1].record.get("exit_code") == USAGE:
         return True
     ends = [(c.record.get("exit_code"), *c.last_lines[-1:]) for c in crashes[-2:]]
-    return len(ends) == 2 and ends[0] == ends[1] and str(ends[0][-1]).startswith("kinocell: ")
+    return len(ends) == 2 and ends[0] == ends[1] and str(ends[0][-1]).startswith(OWN)
 
 
 class Claim:
